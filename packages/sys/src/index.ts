@@ -1,0 +1,1 @@
+export { entryPath } from "./entry.ts";
