@@ -1,1 +1,2 @@
 export { entryPath } from "./entry.ts";
+export type { LocalMount, Mount } from "./mount-type.ts";
