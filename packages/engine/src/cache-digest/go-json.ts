@@ -1,0 +1,98 @@
+import { type DescField, type DescMessage, type MessageShape, ScalarType } from "@bufbuild/protobuf";
+import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
+
+/** A value as Go's `encoding/json` sees it: struct fields and map entries in the order given. */
+export type GoJson =
+  | string
+  | number
+  | bigint
+  | boolean
+  | null
+  | Uint8Array
+  | readonly GoJson[]
+  | { readonly [key: string]: GoJson | undefined };
+
+/**
+ * JSON text exactly as Go's `encoding/json.Marshal` writes it: no spaces, `<`, `>`, `&`, U+2028 and U+2029
+ * escaped, bytes in base64. Cache digests are made from such texts.
+ */
+export function goJsonText(value: GoJson): string {
+  if (value === null) return "null";
+  if (typeof value === "bigint") return value.toString();
+  if (typeof value === "string") return goJsonString(value);
+  if (typeof value !== "object") return JSON.stringify(value);
+  if (value instanceof Uint8Array) return `"${Buffer.from(value).toString("base64")}"`;
+  if (Array.isArray(value)) return `[${value.map(goJsonText).join(",")}]`;
+  const fields = Object.entries(value).filter((entry): entry is [string, GoJson] => entry[1] !== undefined);
+  return `{${fields.map(([key, field]) => `${goJsonString(key)}:${goJsonText(field)}`).join(",")}}`;
+}
+
+const ESCAPED = /[<>&\u2028\u2029]/g;
+
+function goJsonString(text: string): string {
+  return JSON.stringify(text.toWellFormed()).replace(
+    ESCAPED,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/**
+ * A message as the Go struct that protoc-gen-go makes of it: fields in the order of the .proto under their
+ * .proto names, zero values left out; a oneof as a field of its own (`{"User":{"ByName":…}}`, `null` when
+ * unset). Messages with a marshaller of their own upstream (`pb.Op`, `pb.FileAction`) are not for this.
+ */
+export function goStruct<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): GoJson {
+  return structOf(reflect(schema, message));
+}
+
+function structOf(message: ReflectMessage): GoJson {
+  const out: Record<string, GoJson> = Object.create(null);
+  for (const member of message.members) {
+    if (member.kind === "oneof") {
+      const field = message.oneofCase(member);
+      out[capitalised(member.name)] =
+        field === undefined ? null : { [capitalised(field.name)]: fieldValue(message, field) };
+    } else if (message.isSet(member)) {
+      out[member.name] = fieldValue(message, member);
+    }
+  }
+  return out;
+}
+
+function fieldValue(message: ReflectMessage, field: DescField): GoJson {
+  switch (field.fieldKind) {
+    case "message":
+      return structOf(message.get(field) as ReflectMessage);
+    case "list": {
+      const items = [...(message.get(field) as Iterable<unknown>)];
+      return items.map((item) =>
+        field.listKind === "message" ? structOf(item as ReflectMessage) : (item as GoJson),
+      );
+    }
+    case "map": {
+      const entries = [...(message.get(field) as Iterable<[unknown, unknown]>)].map(
+        ([key, value]): [string, GoJson] => [
+          String(key),
+          field.mapKind === "message" ? structOf(value as ReflectMessage) : (value as GoJson),
+        ],
+      );
+      entries.sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+      const out: Record<string, GoJson> = Object.create(null);
+      for (const [key, value] of entries) out[key] = value;
+      return out;
+    }
+    case "scalar":
+      return scalarValue(field.scalar, message.get(field));
+    case "enum":
+      return message.get(field) as number;
+  }
+}
+
+function scalarValue(type: ScalarType, value: unknown): GoJson {
+  return type === ScalarType.BYTES ? (value as Uint8Array) : (value as GoJson);
+}
+
+/** Go's name of a field: `byName` is `ByName`. */
+function capitalised(name: string): string {
+  return name.charAt(0).toUpperCase() + name.slice(1);
+}

@@ -1,0 +1,98 @@
+/**
+ * Bundles the programs into `dist/` and writes the launchers in `bin/`.
+ *
+ * Every program is one CommonJS file (it starts faster than ESM); each source file named `*-worker.ts` or
+ * `*-zygote.ts` becomes a file of its own beside it, where `entryPath` of the package `sys` finds it.
+ */
+import { chmodSync, globSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { build } from "esbuild";
+
+const root = join(import.meta.dirname, "..");
+const dist = join(root, "dist");
+
+/** Program → its source file. */
+const PROGRAMS: Readonly<Record<string, string>> = {
+  kiln: "packages/cli/src/kiln-main.ts",
+  buildctl: "packages/cli/src/buildctl-main.ts",
+  kilnd: "packages/daemon/src/kilnd-main.ts",
+};
+
+/** The names under which a launcher is another program. */
+const ALIASES: Readonly<Record<string, string>> = {
+  buildkitd: "kilnd",
+  buildx: "kiln",
+  "docker-buildx": "kiln",
+};
+
+/** Makes `import.meta.url` of the sources mean the bundle's own file. */
+const IMPORT_META_BANNER = "const __importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
+
+async function bundle(): Promise<void> {
+  rmSync(dist, { recursive: true, force: true });
+  const helpers = globSync("packages/*/src/**/*-{worker,zygote}.ts", { cwd: root });
+  const entryPoints = new Map(Object.entries(PROGRAMS));
+  for (const file of helpers) {
+    const name = basename(file, ".ts");
+    if (entryPoints.has(name)) throw new Error(`two programs are named ${name}`);
+    entryPoints.set(name, file);
+  }
+  await build({
+    absWorkingDir: root,
+    entryPoints: Object.fromEntries(entryPoints),
+    outdir: dist,
+    outExtension: { ".js": ".cjs" },
+    bundle: true,
+    platform: "node",
+    format: "cjs",
+    target: "node24",
+    logLevel: "warning",
+    external: ["koffi", "node:*"],
+    define: { "import.meta.url": "__importMetaUrl" },
+    banner: { js: IMPORT_META_BANNER },
+    supported: { using: true },
+  });
+}
+
+/**
+ * A launcher finds its own place through symbolic links, then starts the pinned Node (or the machine's,
+ * where that is new enough) with V8's compile cache beside the bundles.
+ */
+function launcher(program: string): string {
+  const aliases = Object.entries(ALIASES)
+    .map(([alias, target]) => `  ${alias}) program=${target} ;;`)
+    .join("\n");
+  return `#!/bin/sh
+self=$0
+while [ -L "$self" ]; do
+  link=$(readlink "$self")
+  case $link in /*) self=$link ;; *) self=\${self%/*}/$link ;; esac
+done
+case $self in */*) here=\${self%/*} ;; *) here=. ;; esac
+program=${program}
+case \${0##*/} in
+${aliases}
+esac
+KILN_ARGV0=\${0##*/}
+export KILN_ARGV0
+dist=$here/../dist
+for node in "$here"/../node_modules/node-linux-*/bin/node; do
+  [ -x "$node" ] && exec "$node" "$dist/$program.cjs" "$@"
+done
+command -v node >/dev/null || { echo "kiln needs Node 24 or newer: install it or run npm ci" >&2; exit 1; }
+exec node "$dist/$program.cjs" "$@"
+`;
+}
+
+function writeLaunchers(): void {
+  const bin = join(root, "bin");
+  mkdirSync(bin, { recursive: true });
+  for (const program of Object.keys(PROGRAMS)) {
+    const file = join(bin, program);
+    writeFileSync(file, launcher(program));
+    chmodSync(file, 0o755);
+  }
+}
+
+await bundle();
+writeLaunchers();
