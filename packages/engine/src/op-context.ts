@@ -1,49 +1,41 @@
-import type { SessionGroup } from "@kiln/session";
+import type { LinuxResources, Op as LlbOperation } from "@kiln/api/pb";
+import type { OpRunner, ProgressWriter, OpContext as SolverOpContext, Vertex } from "@kiln/solver";
+import type { ImmutableRef } from "@kiln/store";
 
-/** A unit of work shown below a step: a layer being pulled, a file being sent. */
-export interface StatusUpdate {
-  /** Unique within the step, e.g. a layer's digest or `transferring context:`. */
-  readonly id: string;
-  /** What is being done: `downloading`, `extracting`, `done` …; the id when absent. */
-  readonly action?: string;
-  readonly current?: number;
-  readonly total?: number;
-  /** Milliseconds since the epoch. */
-  readonly startedAt?: number;
-  readonly completedAt?: number;
+/** One output of an op: a file tree, or (without ref) the empty one. The holder releases it. */
+export interface OpResult {
+  readonly ref: ImmutableRef | undefined;
 }
 
-/** A warning that belongs to a step; fields as in BuildKit's `VertexWarning`. */
-export interface StepWarning {
-  readonly level: number;
-  readonly short: string;
-  readonly detail?: readonly string[];
-  readonly url?: string;
+/** What a vertex of a build graph carries for the engine. */
+export interface LlbOp {
+  /** As received; never marshalled again. */
+  readonly op: LlbOperation;
+  /** Digest in the definition that the client sent, before any rewriting. */
+  readonly originalDigest: string;
+  readonly linuxResources: LinuxResources | undefined;
 }
 
-/** Where a step tells what it does; every job that needs the step hears it. */
-export interface Progress {
-  status(update: StatusUpdate): void;
-  /** `stream`: 1 is stdout, 2 is stderr. */
-  log(stream: 1 | 2, data: Uint8Array): void;
-  warn(warning: StepWarning): void;
-}
+/** A vertex of a build graph. */
+export type LlbVertex = Vertex<LlbOp>;
 
-/** What everything gets that works on behalf of builds. */
-export interface OpContext {
-  readonly signal: AbortSignal;
-  /** Clients of the builds that need this work, as of the moment of asking. */
-  readonly sessions: SessionGroup;
-  readonly progress: Progress;
-}
+/** What everything gets that works on behalf of builds (see the solver's type). */
+export type OpContext = SolverOpContext<LlbOp, OpResult>;
+
+/** An op bound to a worker; what the solver calls. */
+export type Op = OpRunner<LlbOp, OpResult>;
 
 /** Reports `id` as started, runs `work`, and reports its end, whatever that is. */
-export async function withStatus<T>(progress: Progress, id: string, work: () => Promise<T>): Promise<T> {
-  const startedAt = Date.now();
-  progress.status({ id, startedAt });
+export async function withStatus<T>(
+  progress: ProgressWriter,
+  id: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  const startedMs = Date.now();
+  progress.status({ id, startedMs });
   try {
     return await work();
   } finally {
-    progress.status({ id, startedAt, completedAt: Date.now() });
+    progress.status({ id, startedMs, completedMs: Date.now() });
   }
 }

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { BuildError } from "@kiln/base";
-import { type MatchInfo, PatternMatcher, pathMatch } from "@kiln/patterns";
+import { type MatchInfo, matchPath, PatternMatcher } from "@kiln/patterns";
+import { encodePath } from "@kiln/sys";
 import type { HashNode, HashTree } from "./hash-tree.ts";
 
 /** Which part of a tree a checksum covers. */
@@ -51,7 +52,7 @@ export function checksum(tree: HashTree, path: string, opts: ChecksumOptions): s
   const hash = createHash("sha256");
   for (const item of final) {
     const key = item.path.startsWith(prefix) ? item.path.slice(prefix.length) : item.path;
-    hash.update(key === "" ? "\0" : key.replaceAll("/", "\0"));
+    hash.update(encodePath(key === "" ? "\0" : key.replaceAll("/", "\0")));
     hash.update(item.digest);
   }
   return `sha256:${hash.digest("hex")}`;
@@ -127,11 +128,11 @@ class Selection {
     const candidate = this.#candidate(shown);
     if (candidate === undefined) return;
     const parent = this.#open.at(-1);
-    const include = this.#include?.matchesUsingParentResults(candidate, parent?.include);
+    const include = this.#include?.next(candidate, parent?.include);
     let wanted = include?.matched ?? true;
     let exclude: { matched: boolean; info: MatchInfo } | undefined;
     if (wanted) {
-      exclude = this.#exclude?.matchesUsingParentResults(candidate, parent?.exclude);
+      exclude = this.#exclude?.next(candidate, parent?.exclude);
       wanted = !(exclude?.matched ?? false);
     }
     if (!wanted && node.kind !== "dir") return;
@@ -158,7 +159,7 @@ class Selection {
     let base = this.#path;
     if (this.#opts.wildcard) {
       if (this.#path !== "" && (this.#matched === "" || !shown.startsWith(`${this.#matched}/`))) {
-        if (!pathMatch(this.#path, shown)) return undefined;
+        if (!matchPath(this.#path, shown)) return undefined;
         this.#matched = shown;
       }
       base = this.#matched;
@@ -171,11 +172,12 @@ class Selection {
   /** False when nothing below the directory can match the wildcard. */
   #mayMatchBelow(shown: string): boolean {
     if (!this.#opts.wildcard || this.#path === "") return true;
-    if (this.#matched !== "" && (shown === this.#matched || shown.startsWith(`${this.#matched}/`))) return true;
+    if (this.#matched !== "" && (shown === this.#matched || shown.startsWith(`${this.#matched}/`)))
+      return true;
     const depth = shown === "" ? 0 : shown.split("/").length - 1;
     const parts = this.#path.split("/");
     if (parts.length - 1 <= depth) return false;
-    return depth === 0 || pathMatch(parts.slice(0, depth + 1).join("/"), shown);
+    return depth === 0 || matchPath(parts.slice(0, depth + 1).join("/"), shown);
   }
 }
 

@@ -2,8 +2,8 @@
 import { parentPort } from "node:worker_threads";
 import { codeOfNodeError, errorMessage } from "@kiln/base";
 import { checksum } from "./checksum.ts";
-import { HashTree } from "./hash-tree.ts";
 import type { HashReply, HashRequest } from "./content-hasher.ts";
+import { HashTree } from "./hash-tree.ts";
 
 /** Trees kept between requests; upstream keeps as many. */
 const MAX_TREES = 20;

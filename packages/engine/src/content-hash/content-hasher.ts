@@ -78,7 +78,7 @@ export class ContentHasher implements AsyncDisposable {
     if (this.#worker !== undefined) return this.#worker;
     const worker = new Worker(entryPath(import.meta.url, "content-hash-worker"));
     worker.on("message", (reply: HashReply) => this.#settle(reply));
-    worker.on("error", (error) => this.#fail(worker, error));
+    worker.on("error", (error) => this.#fail(worker, error as Error));
     worker.on("exit", () => this.#fail(worker, new BuildError("internal", "content hash thread ended")));
     this.#worker = worker;
     return worker;

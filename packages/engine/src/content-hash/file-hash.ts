@@ -1,6 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import { type BigIntStats, closeSync, openSync, readlinkSync, readSync } from "node:fs";
-import { getXattr, listXattrs } from "@kiln/sys";
+import { comparePaths, fsPath, getXattr, listXattrs } from "@kiln/sys";
 
 /** What of a file's metadata goes into its digest. Times don't. */
 export interface HashedStat {
@@ -20,12 +20,12 @@ const S_IFMT = 0o170000;
 const READ_CHUNK_BYTES = 1 << 20;
 
 const TYPE_FLAGS: Readonly<Record<number, string>> = {
-  0o100000: "0",
-  0o120000: "2",
-  0o020000: "3",
-  0o060000: "4",
-  0o040000: "5",
-  0o010000: "6",
+  16807: "0",
+  21609: "2",
+  4802: "3",
+  14406: "4",
+  9604: "5",
+  2401: "6",
 };
 
 /**
@@ -45,7 +45,7 @@ export function startFileHash(stat: HashedStat): Hash {
       `typeflag${TYPE_FLAGS[type] ?? "0"}linkname${symlink ? stat.linkname : ""}uname` +
       `gnamedevmajor${stat.devMajor}devminor${stat.devMinor}`,
   );
-  for (const key of [...stat.xattrs.keys()].sort(compareBytewise)) {
+  for (const key of [...stat.xattrs.keys()].sort(comparePaths)) {
     if (!isHashedXattr(key)) continue;
     hash.update(key);
     hash.update(stat.xattrs.get(key) as Uint8Array);
@@ -69,7 +69,7 @@ export function hashFile(path: string, stat: BigIntStats): string {
     uid: Number(stat.uid),
     gid: Number(stat.gid),
     size: stat.size,
-    linkname: type === 0o120000 ? readlinkSync(path) : "",
+    linkname: type === 0o120000 ? readlinkSync(fsPath(path)) : "",
     devMajor: device ? majorOf(stat.rdev) : 0n,
     devMinor: device ? minorOf(stat.rdev) : 0n,
     xattrs: readXattrs(path),
@@ -92,7 +92,7 @@ let chunk: Buffer | undefined;
 
 function hashContents(path: string, hash: Hash): void {
   chunk ??= Buffer.allocUnsafe(READ_CHUNK_BYTES);
-  const fd = openSync(path, "r");
+  const fd = openSync(fsPath(path), "r");
   try {
     for (;;) {
       const read = readSync(fd, chunk, 0, chunk.length, null);
@@ -112,9 +112,4 @@ function majorOf(rdev: bigint): bigint {
 /** Linux `gnu_dev_minor`. */
 function minorOf(rdev: bigint): bigint {
   return (rdev & 0xffn) | ((rdev >> 12n) & ~0xffn);
-}
-
-/** Orders texts by their UTF-8 bytes, as Go does. */
-export function compareBytewise(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

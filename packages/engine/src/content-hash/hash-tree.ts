@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { lstatSync, readdirSync, readlinkSync } from "node:fs";
 import { BuildError } from "@kiln/base";
-import { compareBytewise, hashFile } from "./file-hash.ts";
+import { comparePaths, decodePath, encodePath, fsPath } from "@kiln/sys";
+import { hashFile } from "./file-hash.ts";
 
 /** One path of a tree whose digests are worked out on demand. */
 export interface HashNode {
@@ -56,15 +57,15 @@ export class HashTree {
   children(node: HashNode, path: string): Map<string, HashNode> {
     if (node.children !== undefined) return node.children;
     const children = new Map<string, HashNode>();
-    const entries = readdirSync(this.#root + path, { withFileTypes: true });
-    entries.sort((a, b) => compareBytewise(a.name, b.name));
-    for (const entry of entries) {
-      children.set(
-        entry.name,
-        entry.isDirectory()
-          ? emptyDirNode()
-          : leafNode(entry.isSymbolicLink() ? readlinkSync(`${this.#root}${path}/${entry.name}`) : undefined),
-      );
+    const dir = this.#root + path;
+    const entries = readdirSync(fsPath(dir), { withFileTypes: true, encoding: "buffer" }).map((entry) => ({
+      name: decodePath(entry.name),
+      entry,
+    }));
+    entries.sort((a, b) => comparePaths(a.name, b.name));
+    for (const { name, entry } of entries) {
+      const link = entry.isSymbolicLink() ? readLink(`${dir}/${name}`) : undefined;
+      children.set(name, entry.isDirectory() ? emptyDirNode() : leafNode(link));
     }
     node.children = children;
     return children;
@@ -74,7 +75,7 @@ export class HashTree {
   digest(node: HashNode, path: string): string {
     if (node.digest === undefined) {
       const file = this.#root + path;
-      node.digest = hashFile(file, lstatSync(file, { bigint: true }));
+      node.digest = hashFile(file, lstatSync(fsPath(file), { bigint: true }));
     }
     return node.digest;
   }
@@ -86,7 +87,8 @@ export class HashTree {
       const hash = createHash("sha256");
       hash.update(`\0${this.digest(node, path)}`);
       for (const [name, child] of this.children(node, path)) {
-        hash.update(`\0${name}${this.treeDigest(child, `${path}/${name}`)}`);
+        hash.update(encodePath(`\0${name}`));
+        hash.update(this.treeDigest(child, `${path}/${name}`));
       }
       node.treeDigest = `sha256:${hash.digest("hex")}`;
     }
@@ -147,7 +149,7 @@ export class HashTree {
       if (parent !== undefined) grown.add(parent);
     }
     for (const node of grown) {
-      node.children = new Map([...(node.children ?? [])].sort(([a], [b]) => compareBytewise(a, b)));
+      node.children = new Map([...(node.children ?? [])].sort(([a], [b]) => comparePaths(a, b)));
     }
     return new HashTree(root, top);
   }
@@ -173,13 +175,13 @@ function invalidate(
   }
   if (node.children === undefined) return undefined;
   const file = `${root}/${path}`;
-  const stat = lstatSync(file, { throwIfNoEntry: false });
+  const stat = lstatSync(fsPath(file), { throwIfNoEntry: false });
   const before = node.children.get(name);
   if (stat === undefined) {
     node.children.delete(name);
     return undefined;
   }
-  let after = leafNode(stat.isSymbolicLink() ? readlinkSync(file) : undefined);
+  let after = leafNode(stat.isSymbolicLink() ? readLink(file) : undefined);
   if (stat.isDirectory()) {
     // its entries are named by changes of their own
     after = before?.kind === "dir" ? copy(before) : emptyDirNode();
@@ -201,4 +203,8 @@ function leafNode(linkname: string | undefined): HashNode {
     treeDigest: undefined,
     children: undefined,
   };
+}
+
+function readLink(path: string): string {
+  return decodePath(readlinkSync(fsPath(path), "buffer"));
 }

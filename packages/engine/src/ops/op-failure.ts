@@ -1,5 +1,5 @@
 import { BuildError, codeOfNodeError, errorMessage, type WireDetail } from "@kiln/base";
-import type { OpResult } from "./op.ts";
+import type { OpResult } from "../op-context.ts";
 
 /** What a failed op leaves for whoever wants to look into it. */
 export interface FailureState {

@@ -16,8 +16,17 @@ import {
 } from "node:fs";
 import { BuildError } from "@kiln/base";
 import { type MatchInfo, PatternMatcher } from "@kiln/patterns";
-import { getXattr, listXattrs, mknod, setTimes, setXattr } from "@kiln/sys";
-import { compareBytewise } from "../../content-hash/file-hash.ts";
+import {
+  AT,
+  comparePaths,
+  decodePath,
+  fsPath,
+  getXattr,
+  listXattrs,
+  mknodAt,
+  setXattr,
+  utimesAt,
+} from "@kiln/sys";
 
 /** Owner of what is written. */
 export interface Owner {
@@ -70,8 +79,10 @@ export class TreeCopier {
 
   constructor(traits: CopyTraits) {
     this.#traits = traits;
-    this.#include = traits.includePatterns.length > 0 ? new PatternMatcher(traits.includePatterns) : undefined;
-    this.#exclude = traits.excludePatterns.length > 0 ? new PatternMatcher(traits.excludePatterns) : undefined;
+    this.#include =
+      traits.includePatterns.length > 0 ? new PatternMatcher(traits.includePatterns) : undefined;
+    this.#exclude =
+      traits.excludePatterns.length > 0 ? new PatternMatcher(traits.excludePatterns) : undefined;
   }
 
   /** Copies `source` to exactly `target`; the directory of `target` exists. */
@@ -79,17 +90,23 @@ export class TreeCopier {
     this.#copy(source, "", target, false, { include: undefined, exclude: undefined });
   }
 
-  #copy(source: string, relative: string, target: string, overwriteMeta: boolean, parent: PatternState): void {
+  #copy(
+    source: string,
+    relative: string,
+    target: string,
+    overwriteMeta: boolean,
+    parent: PatternState,
+  ): void {
     const match = this.#match(relative, parent);
     if (match.skip) return;
-    const stat = lstatSync(source, { bigint: true });
+    const stat = lstatSync(fsPath(source), { bigint: true });
     const isDir = (stat.mode & S_IFMT) === S_IFDIR;
     if (!match.wanted && !isDir) return;
-    const before = lstatSync(target, { bigint: true, throwIfNoEntry: false });
+    const before = lstatSync(fsPath(target), { bigint: true, throwIfNoEntry: false });
     if (match.wanted) {
       const bothDirs = isDir && before?.isDirectory() === true;
       if (this.#traits.alwaysReplace && before !== undefined && !bothDirs) {
-        rmSync(target, { recursive: true, force: true });
+        rmSync(fsPath(target), { recursive: true, force: true });
       }
       this.#makePending();
     }
@@ -104,16 +121,19 @@ export class TreeCopier {
     else if (match.wanted && before !== undefined) this.#copyTimes(target, stat);
   }
 
-  #match(relative: string, parent: PatternState): PatternState & { wanted: boolean; skip: boolean; cut: boolean } {
+  #match(
+    relative: string,
+    parent: PatternState,
+  ): PatternState & { wanted: boolean; skip: boolean; cut: boolean } {
     if (relative === "") {
       return { include: undefined, exclude: undefined, wanted: true, skip: false, cut: false };
     }
-    const include = this.#include?.matchesUsingParentResults(relative, parent.include);
-    const exclude = this.#exclude?.matchesUsingParentResults(relative, parent.exclude);
+    const include = this.#include?.next(relative, parent.include);
+    const exclude = this.#exclude?.next(relative, parent.exclude);
     const excluded = exclude?.matched ?? false;
     const wanted = (include?.matched ?? true) && !excluded;
     // below an excluded directory nothing can come back without a `!` pattern
-    const cut = excluded && !(this.#exclude?.hasExclusions() ?? false);
+    const cut = excluded && !(this.#exclude?.hasExclusions ?? false);
     return {
       include: include?.info,
       exclude: exclude?.info,
@@ -126,7 +146,7 @@ export class TreeCopier {
   #makePending(): void {
     for (const dir of this.#pending) {
       if (dir.made) continue;
-      const stat = statSync(dir.source, { bigint: true });
+      const stat = statSync(fsPath(dir.source), { bigint: true });
       if (!stat.isDirectory()) throw new BuildError("unknown", `${dir.source} is not a directory`);
       if (makeDir(dir.target, stat, false)) this.#copyMeta(dir.source, dir.target, stat);
       dir.made = true;
@@ -146,7 +166,7 @@ export class TreeCopier {
     const made = at.match.wanted && makeDir(target, at.stat, at.overwriteMeta);
     if (at.match.cut) return false;
     this.#pending.push({ source, target, made: at.match.wanted });
-    for (const name of readdirSync(source).sort(compareBytewise)) {
+    for (const name of listNames(source)) {
       const below = relative === "" ? name : `${relative}/${name}`;
       this.#copy(`${source}/${name}`, below, `${target}/${name}`, true, at.match);
     }
@@ -160,28 +180,28 @@ export class TreeCopier {
         const key = `${stat.dev}:${stat.ino}`;
         const first = stat.nlink > 1n ? this.#links.get(key) : undefined;
         if (first !== undefined) {
-          linkSync(first, target);
+          linkSync(fsPath(first), fsPath(target));
           return;
         }
-        copyFileSync(source, target, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
+        copyFileSync(fsPath(source), fsPath(target), constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
         if (stat.nlink > 1n) this.#links.set(key, target);
         return;
       }
       case S_IFLNK:
-        symlinkSync(readlinkSync(source), target);
+        symlinkSync(readlinkSync(fsPath(source), "buffer"), fsPath(target));
         return;
       default:
-        mknod(target, Number(stat.mode), stat.rdev);
+        mknodAt(AT.FDCWD, target, Number(stat.mode), deviceOf(stat.rdev));
     }
   }
 
   #copyMeta(source: string, target: string, stat: BigIntStats): void {
     const owner = this.#traits.owner;
-    lchownSync(target, owner?.uid ?? Number(stat.uid), owner?.gid ?? Number(stat.gid));
+    lchownSync(fsPath(target), owner?.uid ?? Number(stat.uid), owner?.gid ?? Number(stat.gid));
     const type = stat.mode & S_IFMT;
     if (type !== S_IFLNK) {
       const mode = Number(stat.mode & 0o7777n);
-      chmodSync(target, this.#traits.mode?.(mode, type === S_IFDIR) ?? mode);
+      chmodSync(fsPath(target), this.#traits.mode?.(mode, type === S_IFDIR) ?? mode);
     }
     this.#copyTimes(target, stat);
     copyXattrs(source, target);
@@ -189,29 +209,29 @@ export class TreeCopier {
 
   #copyTimes(target: string, stat: BigIntStats): void {
     const time = this.#traits.timeNs;
-    setTimes(target, time ?? stat.atimeNs, time ?? stat.mtimeNs);
+    utimesAt(AT.FDCWD, target, time ?? stat.atimeNs, time ?? stat.mtimeNs);
   }
 }
 
 /** Makes the directory; false when it was there. With `overwriteMeta` an old one gets the source's mode. */
 function makeDir(target: string, stat: BigIntStats, overwriteMeta: boolean): boolean {
-  const before = lstatSync(target, { throwIfNoEntry: false });
+  const before = lstatSync(fsPath(target), { throwIfNoEntry: false });
   if (before === undefined) {
-    mkdirSync(target, Number(stat.mode & 0o7777n));
+    mkdirSync(fsPath(target), Number(stat.mode & 0o7777n));
     return true;
   }
   if (!before.isDirectory()) throw new BuildError("unknown", `cannot copy to non-directory: ${target}`);
-  if (overwriteMeta) chmodSync(target, Number(stat.mode & 0o7777n));
+  if (overwriteMeta) chmodSync(fsPath(target), Number(stat.mode & 0o7777n));
   return false;
 }
 
 function clearForFile(target: string): void {
-  const before = lstatSync(target, { throwIfNoEntry: false });
+  const before = lstatSync(fsPath(target), { throwIfNoEntry: false });
   if (before === undefined) return;
   if (before.isDirectory()) {
     throw new BuildError("unknown", `cannot replace to directory ${target} with file`);
   }
-  unlinkSync(target);
+  unlinkSync(fsPath(target));
 }
 
 /** Extended attributes that can't be set here are left out, as the file system may not know them. */
@@ -231,4 +251,17 @@ function copyXattrs(source: string, target: string): void {
 function isUnsupportedXattr(error: unknown): boolean {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   return code === "ENOTSUP" || code === "EOPNOTSUPP" || code === "EPERM" || code === "EINVAL";
+}
+
+/** Entries of a directory in bytewise order. Names that aren't UTF-8 survive (see `decodePath`). */
+export function listNames(dir: string): string[] {
+  return readdirSync(fsPath(dir), "buffer").map(decodePath).sort(comparePaths);
+}
+
+/** Linux's `major` and `minor`. */
+export function deviceOf(rdev: bigint): { readonly major: number; readonly minor: number } {
+  return {
+    major: Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n)),
+    minor: Number((rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n)),
+  };
 }

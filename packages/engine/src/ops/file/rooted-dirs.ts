@@ -1,7 +1,6 @@
 import { chmodSync, lchownSync, lstatSync, mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { BuildError } from "@kiln/base";
-import { setTimes } from "@kiln/sys";
+import { AT, fsPath, utimesAt } from "@kiln/sys";
 import type { Owner } from "./copier.ts";
 
 /** What new directories get. */
@@ -17,7 +16,7 @@ export interface DirTraits {
  * @returns the directories that were made, outermost first.
  */
 export function makeDirs(path: string, traits: DirTraits): string[] {
-  const stat = statSync(path, { throwIfNoEntry: false });
+  const stat = statSync(fsPath(path), { throwIfNoEntry: false });
   if (stat !== undefined) {
     if (stat.isDirectory()) return [];
     throw Object.assign(new Error(`ENOTDIR: not a directory, mkdir '${path}'`), {
@@ -28,28 +27,21 @@ export function makeDirs(path: string, traits: DirTraits): string[] {
   }
   const parent = dirname(path);
   const made = parent === path ? [] : makeDirs(parent, traits);
-  if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) return made;
-  mkdirSync(path, traits.mode);
-  chmodSync(path, traits.mode);
+  if (lstatSync(fsPath(path), { throwIfNoEntry: false })?.isDirectory()) return made;
+  mkdirSync(fsPath(path), traits.mode);
+  chmodSync(fsPath(path), traits.mode);
   applyOwner(path, traits.owner);
-  if (traits.timeNs !== undefined) setTimes(path, traits.timeNs, traits.timeNs);
+  if (traits.timeNs !== undefined) utimesAt(AT.FDCWD, path, traits.timeNs, traits.timeNs);
   return [...made, path];
 }
 
 /** Gives `path` (never a link's target) an owner: root when none is named. */
 export function applyOwner(path: string, owner: Owner | undefined): void {
-  if (owner !== undefined) lchownSync(path, owner.uid, owner.gid);
+  if (owner !== undefined) lchownSync(fsPath(path), owner.uid, owner.gid);
 }
 
 /** Sets the times of directories that were made, innermost first, after their contents are there. */
 export function restoreTimes(dirs: readonly string[], timeNs: bigint | undefined): void {
   if (timeNs === undefined) return;
-  for (const dir of [...dirs].reverse()) setTimes(dir, timeNs, timeNs);
-}
-
-/** Refuses what only a bug or an attack asks for. */
-export function requireInside(path: string, root: string): void {
-  if (path !== root && !path.startsWith(`${root}/`)) {
-    throw new BuildError("invalid_argument", "path leads out of the tree");
-  }
+  for (const dir of [...dirs].reverse()) utimesAt(AT.FDCWD, dir, timeNs, timeNs);
 }

@@ -1,0 +1,39 @@
+import { closeSync, constants, fstatSync, readSync } from "node:fs";
+import { BuildError } from "@kiln/base";
+import { RootedFs } from "@kiln/sys";
+
+/**
+ * The bytes of a regular file of a tree, links followed as in a chroot. A FIFO or a device in its place
+ * never blocks.
+ *
+ * @throws BuildError `not_found`, or `invalid_argument` for anything but a regular file up to `maxBytes`.
+ */
+export function readRegularFile(root: string, path: string, maxBytes: number): Uint8Array {
+  using fs = new RootedFs(root);
+  let fd: number;
+  try {
+    fd = fs.open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
+    const text = code === "ENOENT" ? "no such file or directory" : "not a directory";
+    throw new BuildError("not_found", `open ${path}: ${text}`, { cause: error });
+  }
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) throw new BuildError("invalid_argument", `${path} is not a regular file`);
+    if (stat.size > maxBytes) {
+      throw new BuildError("invalid_argument", `${path} exceeds maximum allowed size of ${maxBytes} bytes`);
+    }
+    const data = Buffer.alloc(stat.size);
+    let at = 0;
+    while (at < data.length) {
+      const read = readSync(fd, data, at, data.length - at, at);
+      if (read === 0) break;
+      at += read;
+    }
+    return data.subarray(0, at);
+  } finally {
+    closeSync(fd);
+  }
+}
