@@ -1,5 +1,5 @@
 import type { ClientHttp2Stream } from "node:http2";
-import { BuildError, createDeferred, isBuildError } from "@kiln/base";
+import { BuildError, createDeferred, errorMessage, isBuildError } from "@kiln/base";
 import type { Codec } from "./codec.ts";
 import { MessageReader, MessageWriter } from "./framing.ts";
 import { Metadata, type MetadataInit } from "./metadata.ts";
@@ -39,7 +39,8 @@ export class ClientCall<In, Out> implements AsyncDisposable {
   #done = false;
   #sendClosed = false;
   #timer: NodeJS.Timeout | undefined;
-  #goneAway: BuildError | undefined;
+  #streamError: Error | undefined;
+  readonly #session: ClientHttp2Stream["session"];
 
   constructor(
     stream: ClientHttp2Stream,
@@ -47,6 +48,7 @@ export class ClientCall<In, Out> implements AsyncDisposable {
     opts: CallOptions & { readonly maxBytes: number },
   ) {
     this.#stream = stream;
+    this.#session = stream.session;
     this.#codec = codec;
     this.#opts = opts;
     this.#reader = new MessageReader(stream, { maxBytes: opts.maxBytes, encoding: () => this.#encoding });
@@ -58,8 +60,7 @@ export class ClientCall<In, Out> implements AsyncDisposable {
       this.#settle();
     });
     stream.on("error", (error) => {
-      if (!isBuildError(error)) return;
-      this.#goneAway ??= error;
+      this.#streamError ??= error;
     });
     stream.on("close", () => this.#onClose());
     opts.signal?.addEventListener("abort", this.#onAbort, { once: true });
@@ -170,7 +171,12 @@ export class ClientCall<In, Out> implements AsyncDisposable {
       this.#settle();
       return;
     }
-    this.#finish(this.#goneAway ?? closedError(this.#stream.rstCode));
+    if (this.#session === undefined || this.#session.destroyed) {
+      const why = this.#streamError === undefined ? "EOF" : errorMessage(this.#streamError);
+      this.#finish(new BuildError("unavailable", `error reading from server: ${why}`));
+      return;
+    }
+    this.#finish(closedError(this.#stream.rstCode));
   }
 
   #cancel(error: BuildError): void {

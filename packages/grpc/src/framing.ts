@@ -6,6 +6,8 @@ import { BuildError } from "@kiln/base";
 const sendWindowBytes = 1 << 20;
 /** Bytes of parsed messages that wait for a reader before the stream is paused. */
 const receiveQueueBytes = 512 << 10;
+/** What a queued message costs beside its bytes. */
+const messageOverheadBytes = 128;
 /** Messages below this size are copied behind their prefix and written at once. */
 const copyBelowBytes = 16 << 10;
 
@@ -34,7 +36,7 @@ export class MessageWriter {
         ),
       );
     }
-    const total = message.length + 5;
+    const total = message.length + messageOverheadBytes;
     this.#inFlight += total;
     const done = (): void => {
       this.#inFlight -= total;
@@ -122,7 +124,7 @@ export class MessageReader {
   next(): Promise<Uint8Array | undefined> {
     const message = this.#queue.shift();
     if (message !== undefined) {
-      this.#queuedBytes -= message.length + 64;
+      this.#queuedBytes -= message.length + messageOverheadBytes;
       if (this.#paused && this.#queuedBytes < receiveQueueBytes / 2) {
         this.#paused = false;
         this.#stream.resume();
@@ -252,7 +254,7 @@ export class MessageReader {
       return;
     }
     this.#queue.push(message);
-    this.#queuedBytes += message.length + 64;
+    this.#queuedBytes += message.length + messageOverheadBytes;
   }
 }
 
