@@ -11,7 +11,7 @@ export {
 } from "./display.ts";
 export { formatBytes, formatTransfer } from "./format-bytes.ts";
 export { createPlainDisplay } from "./plain-display.ts";
-export { createRawJsonDisplay, encodeJson, type Json, statusJson, warningJson } from "./rawjson-display.ts";
+export { createRawJsonDisplay, statusJson, warningJson } from "./rawjson-display.ts";
 export { LogSanitizer, sanitizeName, sanitizeText } from "./sanitize.ts";
 export { sourceExcerpt } from "./source-excerpt.ts";
 export {

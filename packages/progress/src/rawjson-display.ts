@@ -1,3 +1,4 @@
+import { goJson } from "@kiln/formats";
 import type { Display, ProgressOutput } from "./display.ts";
 import type { SolveStatus, SourceFile, SourceRange, TimeNs } from "./status.ts";
 
@@ -12,7 +13,7 @@ export function createRawJsonDisplay(output: ProgressOutput): Display {
 
 /** One status message as BuildKit's clients write it: keys in their order, empty ones left out. */
 export function statusJson(status: SolveStatus): string {
-  return encode({
+  return goJson({
     vertexes: listOf(status.vertexes, (vertex) => ({
       digest: vertex.digest || undefined,
       inputs: vertex.inputs.length > 0 ? [...vertex.inputs] : undefined,
@@ -40,7 +41,7 @@ export function statusJson(status: SolveStatus): string {
     logs: listOf(status.logs, (log) => ({
       vertex: log.vertex || undefined,
       stream: log.stream || undefined,
-      data: base64(log.data),
+      data: log.data,
       timestamp: timeJson(log.timestamp),
     })),
     warnings: listOf(status.warnings, warningJson),
@@ -48,50 +49,35 @@ export function statusJson(status: SolveStatus): string {
 }
 
 /** One warning, as in `rawjson` progress and in a metadata file. */
-export function warningJson(warning: SolveStatus["warnings"][number]): Json {
+export function warningJson(warning: SolveStatus["warnings"][number]): unknown {
   return {
     vertex: warning.vertex || undefined,
     level: warning.level || undefined,
-    short: warning.short.length > 0 ? base64(warning.short) : undefined,
-    detail: warning.detail.length > 0 ? warning.detail.map(base64) : undefined,
+    short: warning.short.length > 0 ? warning.short : undefined,
+    detail: warning.detail.length > 0 ? warning.detail : undefined,
     url: warning.url || undefined,
     sourceInfo: warning.source && sourceJson(warning.source),
     range: warning.ranges.length > 0 ? warning.ranges.map(rangeJson) : undefined,
   };
 }
 
-/** A value that {@link encodeJson} takes; `undefined` members are left out. */
-export type Json =
-  | string
-  | number
-  | bigint
-  | boolean
-  | undefined
-  | readonly Json[]
-  | { readonly [key: string]: Json };
-
-/** JSON text on one line with the characters escaped that Go's encoder escapes. */
-export function encodeJson(value: Json): string {
-  return encode(value);
-}
-
-function sourceJson(source: SourceFile): Json {
+function sourceJson(source: SourceFile): unknown {
   return {
     filename: source.filename || undefined,
-    data: source.data.length > 0 ? base64(source.data) : undefined,
+    data: source.data.length > 0 ? source.data : undefined,
     language: source.language || undefined,
   };
 }
 
-function rangeJson(range: SourceRange): Json {
-  const position = ({ line, character }: SourceRange["start"]): Json => ({
+function rangeJson(range: SourceRange): unknown {
+  const position = ({ line, character }: SourceRange["start"]): unknown => ({
     line: line || undefined,
     character: character || undefined,
   });
   return { start: position(range.start), end: position(range.end) };
 }
 
-function listOf<T>(items: readonly T[], fn: (item: T) => Json): Json {
+function listOf<T>(items: readonly T[], fn: (item: T) => unknown): unknown {
   return items.length > 0 ? items.map(fn) : undefined;
 }
 
@@ -103,24 +89,4 @@ function timeJson(time: TimeNs | undefined): string | undefined {
   const whole = new Date(Number(seconds) * 1000).toISOString().slice(0, 19);
   const fraction = nanos.toString().padStart(9, "0").replace(/0+$/, "");
   return fraction === "" ? `${whole}Z` : `${whole}.${fraction}Z`;
-}
-
-function encode(value: Json): string {
-  if (typeof value === "bigint") return value.toString();
-  if (Array.isArray(value)) return `[${value.map((item: Json) => encode(item)).join(",")}]`;
-  if (typeof value === "object" && value !== null) {
-    const members = Object.entries(value).filter(([, item]) => item !== undefined);
-    return `{${members.map(([key, item]) => `${encode(key)}:${encode(item)}`).join(",")}}`;
-  }
-  return (JSON.stringify(value) ?? "null").replace(
-    /[<>&\u2028\u2029]/g,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
-}
-
-function base64(data: Uint8Array): string {
-  let binary = "";
-  const step = 0x8000;
-  for (let i = 0; i < data.length; i += step) binary += String.fromCharCode(...data.subarray(i, i + step));
-  return btoa(binary);
 }
