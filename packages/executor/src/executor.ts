@@ -1,4 +1,5 @@
 import type { Readable, Writable } from "node:stream";
+import type { Platform } from "@kiln/oci";
 import type { Mount } from "@kiln/sys";
 
 /** How a process reaches the network; `default` is what the daemon was set up with. */
@@ -83,8 +84,8 @@ export interface SandboxSpec {
   readonly readonlyRootfs?: boolean;
   readonly removeMountStubsRecursive?: boolean;
   readonly cdiDevices?: readonly CdiDevice[];
-  /** The platform of the root file system, when it needs an emulator: an OCI architecture such as `arm64`. */
-  readonly emulate?: { readonly architecture: string; readonly variant?: string };
+  /** The platform of the root file system; what the machine can't run itself gets an emulator, where there is one. */
+  readonly platform?: Platform;
 }
 
 /** Size of a terminal, in characters. */
@@ -162,7 +163,7 @@ export interface Executor extends AsyncDisposable {
    * A path under which this process sees the root of a running container, with everything `run` mounted
    * below it missing. It is hostile ground: resolve names in it as in a chroot only.
    */
-  rootPath(id: string): string;
+  rootPath(id: string): Promise<string>;
   /** Makes mounts visible under a path for as long as the handle lives, sharing writable ones with running containers. */
   mountShared(mounts: readonly Mount[]): Promise<MountedPath>;
 }

@@ -1,3 +1,6 @@
+export { type CgroupMode, cgroupMode } from "./cgroup.ts";
+export { newContainerId, validateContainerId } from "./container-id.ts";
+export { containerHosts, containerResolvConf, type DnsConfig } from "./dns.ts";
 export type {
   CdiDevice,
   ExecMount,
@@ -17,3 +20,11 @@ export type {
   TerminalSize,
   Ulimit,
 } from "./executor.ts";
+export { cleanupLeftovers } from "./leftovers.ts";
+export { type ContainerNetwork, hostNetwork, type NetworkProvider, noNetwork } from "./network.ts";
+export { createOciExecutor, OciExecutor, type OciExecutorOptions } from "./oci-executor.ts";
+export { emulatorOf, goArchitecture, supportedPlatforms } from "./platforms.ts";
+export { RootDir } from "./root-dir.ts";
+export { findProgram } from "./runtime-choice.ts";
+export { type ExecUser, lookupUser } from "./user.ts";
+export { startZygote, Zygote, type ZygoteOptions } from "./zygote.ts";

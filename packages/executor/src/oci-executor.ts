@@ -1,0 +1,315 @@
+import { existsSync, mkdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { release } from "node:os";
+import { join } from "node:path";
+import { BuildError, withSignal } from "@kiln/base";
+import type { Mount } from "@kiln/sys";
+import { cgroupsPathOf, hasCgroupNamespaces } from "./cgroup.ts";
+import { newContainerId, validateContainerId } from "./container-id.ts";
+import { DEFAULT_HOSTNAME, type DnsConfig, NetworkFiles } from "./dns.ts";
+import type {
+  ExecMount,
+  ExecOptions,
+  Executor,
+  ExitStatus,
+  MountedPath,
+  NetMode,
+  ProcessIo,
+  RunOptions,
+  SandboxSpec,
+} from "./executor.ts";
+import { insecureGrants } from "./insecure.ts";
+import { type ContainerNetwork, hostNetwork, type NetworkProvider, noNetwork } from "./network.ts";
+import type { SpecHost } from "./oci-spec.ts";
+import { EMULATOR_DEST, emulatorOf, goArchitecture } from "./platforms.ts";
+import type { ExitEvent, PlannedMount, RunPlan, StdioPaths } from "./protocol.ts";
+import { chooseRuntime, runtimeKeeps, tryRuntime } from "./runtime-choice.ts";
+import { openStdio, type Stdio } from "./stdio.ts";
+import { addTraceSocket } from "./trace-socket.ts";
+import type { Zygote } from "./zygote.ts";
+
+const SIGKILL = 9;
+const SIGWINCH = 28;
+
+/** How an executor is set up. */
+export interface OciExecutorOptions {
+  /** Directory of its own; what a crash left in it is removed with `cleanupLeftovers` first. */
+  readonly root: string;
+  readonly zygote: Zygote;
+  /** Name or path of the OCI runtime; found when absent. */
+  readonly binary?: string;
+  /** The default network; the machine's own when absent. */
+  readonly network?: NetworkProvider;
+  readonly dns?: DnsConfig;
+  /** Parent of containers' cgroups. */
+  readonly cgroupParent?: string;
+  readonly rootless?: boolean;
+  readonly noProcessSandbox?: boolean;
+  readonly noPivotRoot?: boolean;
+  readonly apparmorProfile?: string;
+  /** SELinux labels were asked for. */
+  readonly selinux?: boolean;
+  /** Path of the daemon's socket for steps that send traces. */
+  readonly traceSocket?: string;
+}
+
+/** Makes the executor that runs an OCI runtime (crun, runc). Chooses and tries the runtime. */
+export async function createOciExecutor(options: OciExecutorOptions): Promise<OciExecutor> {
+  if (options.selinux) throw new BuildError("failed_precondition", "selinux is not available");
+  if (options.apparmorProfile && !existsSync("/sys/kernel/security/apparmor")) {
+    throw new BuildError(
+      "failed_precondition",
+      `AppArmor is not supported on this host, but the profile '${options.apparmorProfile}' was specified`,
+    );
+  }
+  mkdirSync(options.root, { recursive: true, mode: 0o711 });
+  const root = realpathSync(options.root);
+  const host = describeHost(options);
+  const { zygote } = options;
+  const trial = join(root, "trial");
+  const runtime = await chooseRuntime(options.binary, async (candidate) => {
+    const config = { runtime: candidate.path, runtimeKeeps: false, noPivotRoot: false, host };
+    const { hideUnifiedCgroup } = candidate;
+    await zygote.request("configure", { ...config, hideUnifiedCgroup, runDir: join(root, "run") });
+    return tryRuntime(zygote, candidate, host, trial);
+  });
+  rmSync(trial, { recursive: true, force: true });
+  await zygote.request("configure", {
+    runtime: runtime.path,
+    runtimeKeeps: await runtimeKeeps(zygote, runtime),
+    hideUnifiedCgroup: runtime.hideUnifiedCgroup,
+    noPivotRoot: options.noPivotRoot ?? false,
+    runDir: join(root, "run"),
+    host,
+  });
+  return new OciExecutor({ ...options, root }, runtime.path);
+}
+
+function describeHost(options: OciExecutorOptions): SpecHost {
+  const [major = "0", minor = "0"] = release().split(".");
+  return {
+    architecture: goArchitecture(),
+    kernel: [Number(major), Number.parseInt(minor, 10)],
+    cgroupNamespaces: hasCgroupNamespaces(),
+    seccomp: existsSync("/proc/sys/kernel/seccomp"),
+    insecure: insecureGrants(),
+    rootless: options.rootless ?? false,
+    noProcessSandbox: options.noProcessSandbox ?? false,
+    ...(options.apparmorProfile ? { apparmorProfile: options.apparmorProfile } : {}),
+  };
+}
+
+/** See {@link Executor}; made by {@link createOciExecutor}. */
+export class OciExecutor implements Executor {
+  /** Path of the OCI runtime in use. */
+  readonly runtime: string;
+  readonly #options: OciExecutorOptions;
+  readonly #files: NetworkFiles;
+  readonly #rootPaths = new Map<string, string>();
+  #execs = 0;
+
+  constructor(options: OciExecutorOptions, runtime: string) {
+    this.#options = options;
+    this.runtime = runtime;
+    this.#files = new NetworkFiles(options.root, options.dns);
+  }
+
+  async run(options: RunOptions): Promise<ExitStatus> {
+    const { signal, sandbox, io } = options;
+    signal.throwIfAborted();
+    const id = options.id ?? newContainerId();
+    validateContainerId(id);
+    refuseUnsupported(sandbox);
+    await using network = await this.#network(sandbox.netMode ?? "default").acquire(sandbox.hostname ?? "");
+    const dir = join(this.#options.root, id);
+    const cgroupsPath = cgroupsPathOf(sandbox.cgroupParent || (this.#options.cgroupParent ?? ""), id);
+    mkdirSync(dir, { mode: 0o711 });
+    try {
+      // For `cleanupLeftovers`, should this process not come to it.
+      writeFileSync(join(dir, "cgroup"), cgroupsPath);
+      using hosts = this.#files.hosts(id, sandbox.hostname ?? "", sandbox.extraHosts ?? []);
+      const stdio = openStdio(dir, "run", options.process.tty, io);
+      try {
+        const plan = this.#plan(options, { id, network, hosts: hosts.path, cgroupsPath, stdio: stdio.paths });
+        const { key } = await this.#options.zygote.request("run", plan);
+        return await this.#follow(key, stdio, io, signal);
+      } finally {
+        stdio.close();
+      }
+    } finally {
+      this.#rootPaths.delete(id);
+      rmSync(dir, { recursive: true, force: true });
+    }
+  }
+
+  #network(mode: NetMode): NetworkProvider {
+    if (mode === "host") return hostNetwork;
+    if (mode === "none") return noNetwork;
+    return this.#options.network ?? hostNetwork;
+  }
+
+  #plan(
+    options: RunOptions,
+    made: { id: string; network: ContainerNetwork; hosts: string; cgroupsPath: string; stdio: StdioPaths },
+  ): RunPlan {
+    const { process, sandbox } = options;
+    const mounts = options.mounts.map(plannedMount);
+    const args = [...process.args];
+    const emulator = sandbox.platform && emulatorOf(sandbox.platform);
+    if (emulator !== undefined) {
+      args.unshift(EMULATOR_DEST);
+      mounts.push({ kind: "host", dest: EMULATOR_DEST, source: emulator, readonly: true });
+    }
+    const env = addTraceSocket(this.#options.traceSocket, process.env, mounts);
+    const isHostNetwork = made.network.spec.kind === "host";
+    const hostname = sandbox.hostname || DEFAULT_HOSTNAME;
+    return {
+      id: made.id,
+      rootfs: options.rootfs,
+      mounts,
+      user: process.user,
+      network: made.network.spec,
+      removeMountStubsRecursive: sandbox.removeMountStubsRecursive ?? false,
+      stdio: made.stdio,
+      draft: {
+        args,
+        env,
+        cwd: process.cwd,
+        tty: process.tty,
+        readonlyRoot: sandbox.readonlyRootfs ?? false,
+        hostname,
+        cgroupsPath: made.cgroupsPath,
+        securityMode: sandbox.securityMode ?? "sandbox",
+        ulimits: sandbox.ulimits ?? [],
+        resources: sandbox.resources ?? {},
+        resolvConf: this.#files.resolvConf(isHostNetwork),
+        hosts: made.hosts,
+      },
+    };
+  }
+
+  /** Carries streams and signals of a started process until it has ended. */
+  async #follow(key: string, stdio: Stdio, io: ProcessIo, signal: AbortSignal): Promise<ExitStatus> {
+    const { zygote } = this.#options;
+    const send = (number: number): void => {
+      // The only failure is a zygote that has ended, which `exit` reports.
+      zygote.request("signal", { key, signal: number }).catch(() => undefined);
+    };
+    const kill = (): void => send(SIGKILL);
+    const exit = zygote.exit(key);
+    signal.addEventListener("abort", kill, { once: true });
+    if (signal.aborted) kill();
+    try {
+      stdio.attach();
+      io.started?.();
+      io.onControl?.({
+        kill: send,
+        resize: (size) => {
+          stdio.resize(size);
+          send(SIGWINCH);
+        },
+      });
+      const event = await exit;
+      await stdio.drained();
+      signal.throwIfAborted();
+      return statusOf(event);
+    } catch (error) {
+      // Nothing may be removed under a process that still runs.
+      kill();
+      await exit.catch(() => undefined);
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", kill);
+    }
+  }
+
+  async exec(id: string, options: ExecOptions): Promise<ExitStatus> {
+    options.signal.throwIfAborted();
+    validateContainerId(id);
+    const { process, io, signal } = options;
+    if (options.securityMode === "insecure") {
+      throw new BuildError(
+        "unimplemented",
+        "insecure mode for a process added to a container isn't supported",
+      );
+    }
+    const dir = join(this.#options.root, id);
+    const name = `e${this.#execs++}`;
+    if (!existsSync(dir)) throw new BuildError("not_found", `container ${id} not found`);
+    const stdio = openStdio(dir, name, process.tty, io);
+    try {
+      const { args, env, user, cwd, tty } = process;
+      const started = this.#options.zygote.request("exec", {
+        id,
+        name,
+        args,
+        env,
+        user,
+        cwd,
+        tty,
+        stdio: stdio.paths,
+      });
+      const { key } = await withSignal(started, signal);
+      return await this.#follow(key, stdio, io, signal);
+    } finally {
+      stdio.close();
+    }
+  }
+
+  async rootPath(id: string): Promise<string> {
+    validateContainerId(id);
+    const { path } = await this.#options.zygote.request("rootPath", { id });
+    return this.#options.zygote.viewPath + path;
+  }
+
+  async mountShared(mounts: readonly Mount[]): Promise<MountedPath> {
+    const { zygote } = this.#options;
+    const { handle, path } = await zygote.request("mount", { mounts });
+    return {
+      path: zygote.viewPath + path,
+      [Symbol.asyncDispose]: async () => {
+        await zygote.request("unmount", { handle });
+      },
+    };
+  }
+
+  /** Releases the networks; the zygote stays its owner's. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#options.network?.[Symbol.asyncDispose]();
+  }
+}
+
+function refuseUnsupported(sandbox: SandboxSpec): void {
+  if (sandbox.cdiDevices?.some((device) => !device.optional)) {
+    throw new BuildError("unimplemented", "CDI devices aren't supported");
+  }
+}
+
+function statusOf(event: ExitEvent): ExitStatus {
+  if (event.cleanupError !== "") process.emitWarning(`container ${event.key}: ${event.cleanupError}`);
+  const { code, outOfMemory, runtimeError } = event;
+  return { code, outOfMemory, runtimeError };
+}
+
+function plannedMount(mount: ExecMount): PlannedMount {
+  const { dest, readonly } = mount;
+  switch (mount.kind) {
+    case "snapshot":
+      return { kind: "snapshot", dest, readonly, mounts: mount.mounts, selector: mount.selector ?? "" };
+    case "tmpfs":
+      return { kind: "tmpfs", dest, readonly, sizeBytes: mount.sizeBytes };
+    case "host":
+      return { kind: "host", dest, readonly, source: mount.source };
+    case "file": {
+      const { uid, gid, mode } = mount;
+      return {
+        kind: "file",
+        dest,
+        readonly,
+        base64: Buffer.from(mount.data).toString("base64"),
+        uid,
+        gid,
+        mode,
+      };
+    }
+  }
+}

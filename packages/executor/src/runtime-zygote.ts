@@ -1,0 +1,223 @@
+// The process that starts all others. The daemon forks it before it grows, because forking costs in proportion
+// to memory; it is the first process of a pid namespace and has its own mount namespace, so that with it, and it
+// dies with the daemon, every container and every mount goes. Descriptor 3 is its line to the daemon.
+
+import {
+  closeSync,
+  constants,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { Socket } from "node:net";
+import { BuildError, codeOfNodeError, errorMessage } from "@kiln/base";
+import { becomeSubreaper, makePrivate, mountOne, setParentDeathSignal, unmount, unmountAll } from "@kiln/sys";
+import { CLONE_NEWNET, CLONE_NEWNS, closeOnExecFrom, setns, unshare } from "./libc.ts";
+import { MountPool, type PooledMount } from "./mount-pool.ts";
+import {
+  type CommandPlan,
+  type CommandResult,
+  type ExitEvent,
+  encodeFrame,
+  FrameDecoder,
+  type ReplyFrame,
+  type RequestFrame,
+  type Requests,
+  type SpawnPlan,
+  type ZygoteConfig,
+} from "./protocol.ts";
+import { Containers } from "./zygote-containers.ts";
+import { ProcessTable } from "./zygote-processes.ts";
+
+const LINE_FD = 3;
+const SIGKILL = 9;
+/** What the runtime and network plugins may see of the daemon's environment. */
+const PASSED_ENV = ["PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR"];
+
+type Handlers = {
+  [Op in keyof Requests]: (
+    params: Requests[Op]["params"],
+  ) => Requests[Op]["result"] | Promise<Requests[Op]["result"]>;
+};
+
+/** Everything the zygote has once it is configured. */
+interface Workshop {
+  readonly config: ZygoteConfig;
+  readonly pool: MountPool;
+  readonly containers: Containers;
+}
+
+/** The zygote's answers to requests. */
+class Zygote {
+  readonly #line: Socket;
+  readonly #processes = new ProcessTable();
+  readonly #env = PASSED_ENV.flatMap((name) => {
+    const value = process.env[name];
+    return value === undefined ? [] : [`${name}=${value}`];
+  });
+  readonly #spawned = new Map<string, number>();
+  readonly #mounted = new Map<string, PooledMount>();
+  #workshop: Workshop | undefined;
+  #count = 0;
+
+  readonly #handlers: Handlers = {
+    configure: (config) => this.#configure(config),
+    run: (plan) => this.#ready().containers.run(plan),
+    exec: (plan) => this.#ready().containers.exec(plan),
+    spawn: (plan) => this.#spawn(plan),
+    command: (plan) => this.#command(plan),
+    signal: ({ key, signal }) => this.#signal(key, signal),
+    mount: ({ mounts }) => {
+      const handle = `mount${this.#count++}`;
+      const pooled = this.#ready().pool.acquire(mounts);
+      this.#mounted.set(handle, pooled);
+      return { handle, path: pooled.path };
+    },
+    unmount: ({ handle }) => {
+      this.#mounted.get(handle)?.release();
+      this.#mounted.delete(handle);
+      return null;
+    },
+    createNetns: ({ path }) => createNetns(path),
+    removeNetns: ({ path }) => removeNetns(path),
+    rootPath: ({ id }) => ({ path: this.#ready().containers.rootPath(id) }),
+  };
+
+  constructor(line: Socket) {
+    this.#line = line;
+    const decoder = new FrameDecoder<RequestFrame>();
+    line.on("data", (bytes: Buffer) => {
+      for (const frame of decoder.push(bytes)) void this.#answer(frame);
+    });
+    line.on("error", () => this.#end());
+    line.on("close", () => this.#end());
+  }
+
+  /** The daemon is gone or done: so is everything started for it. */
+  #end(): void {
+    this.#processes.killAll(SIGKILL);
+    process.exit(0);
+  }
+
+  #send(frame: ReplyFrame): void {
+    if (!this.#line.destroyed) this.#line.write(encodeFrame(frame));
+  }
+
+  async #answer({ seq, op, params }: RequestFrame): Promise<void> {
+    try {
+      const handler = this.#handlers[op] as (params: unknown) => unknown;
+      this.#send({ seq, result: await handler(params) });
+    } catch (error) {
+      this.#send({ seq, error: { code: codeOfNodeError(error), message: errorMessage(error) } });
+    }
+  }
+
+  #ready(): Workshop {
+    if (!this.#workshop) throw new BuildError("failed_precondition", "the zygote has no configuration yet");
+    return this.#workshop;
+  }
+
+  #configure(config: ZygoteConfig): null {
+    mkdirSync(config.runDir, { recursive: true, mode: 0o711 });
+    unmountAll(config.runDir);
+    mountOne({ type: "tmpfs", source: "tmpfs", options: ["nosuid", "nodev", "mode=0711"] }, config.runDir);
+    if (config.hideUnifiedCgroup) unmount("/sys/fs/cgroup/unified");
+    const pool = new MountPool(`${config.runDir}/mounts`);
+    const onExit = (event: ExitEvent): void => this.#send({ exit: event });
+    const containers = new Containers({ config, env: this.#env, processes: this.#processes, pool, onExit });
+    this.#workshop = { config, pool, containers };
+    return null;
+  }
+
+  #spawn(plan: SpawnPlan): { key: string } {
+    const key = `spawn${this.#count++}`;
+    const pid = this.#processes.start(plan.argv, plan.env, plan.stdio, (code) => {
+      this.#spawned.delete(key);
+      this.#send({ exit: { key, code, outOfMemory: false, runtimeError: "", cleanupError: "" } });
+    });
+    this.#spawned.set(key, pid);
+    return { key };
+  }
+
+  #signal(key: string, signal: number): null {
+    const pid = this.#spawned.get(key);
+    if (pid === undefined) this.#ready().containers.signal(key, signal);
+    else process.kill(-pid, signal);
+    return null;
+  }
+
+  #command(plan: CommandPlan): Promise<CommandResult> {
+    const base = `${this.#ready().config.runDir}/command${this.#count++}`;
+    const files = [`${base}.in`, `${base}.out`, `${base}.err`] as const;
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
+    writeFileSync(files[0], plan.stdin, { mode: 0o600, flag: "wx" });
+    const fds = [
+      openSync(files[0], "r"),
+      openSync(files[1], flags, 0o600),
+      openSync(files[2], flags, 0o600),
+    ] as const;
+    const { promise, resolve, reject } = Promise.withResolvers<CommandResult>();
+    const finish = (): { stdout: string; stderr: string } => {
+      const [stdout, stderr] = [readFileSync(files[1], "utf8"), readFileSync(files[2], "utf8")];
+      for (const file of files) unlinkSync(file);
+      return { stdout, stderr };
+    };
+    try {
+      this.#processes.startWith(plan.argv, [...this.#env, ...plan.env], fds, (code) => {
+        resolve({ code, ...finish() });
+      });
+    } catch (error) {
+      finish();
+      reject(error);
+    } finally {
+      for (const fd of fds) closeSync(fd);
+    }
+    return promise;
+  }
+}
+
+/** Makes a network namespace that lives as long as the file `path`, which it is bound to. */
+function createNetns(path: string): null {
+  const own = openSync("/proc/thread-self/ns/net", "r");
+  try {
+    writeFileSync(path, "", { mode: 0o600 });
+    unshare(CLONE_NEWNET);
+    try {
+      mountOne({ type: "bind", source: "/proc/thread-self/ns/net", options: ["bind"] }, path);
+    } finally {
+      setns(own, CLONE_NEWNET);
+    }
+  } finally {
+    closeSync(own);
+  }
+  return null;
+}
+
+function removeNetns(path: string): null {
+  unmountAll(path);
+  rmSync(path, { force: true });
+  return null;
+}
+
+function main(): void {
+  closeOnExecFrom(3);
+  const isFirst = process.pid === 1;
+  unshare(CLONE_NEWNS);
+  makePrivate("/");
+  if (isFirst) {
+    setParentDeathSignal("SIGKILL");
+    mountOne({ type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] }, "/proc");
+  } else {
+    becomeSubreaper();
+  }
+  for (const name of ["SIGINT", "SIGHUP", "SIGTERM"] as const) process.on(name, () => undefined);
+  const line = new Socket({ fd: LINE_FD, readable: true, writable: true });
+  const zygote = new Zygote(line);
+  line.resume();
+  void zygote;
+}
+
+main();

@@ -1,0 +1,463 @@
+import {
+  accessSync,
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { BuildError } from "@kiln/base";
+import { mountOne, unmount } from "@kiln/sys";
+import { readOomKills } from "./cgroup.ts";
+import { killProcess } from "./libc.ts";
+import type { MountPool, PooledMount } from "./mount-pool.ts";
+import { makeMountPoints, missingMountPoints, removeMountPoints } from "./mount-stubs.ts";
+import { generateSpec, type OciMount, type OciSpec } from "./oci-spec.ts";
+import type { ExecPlan, ExitEvent, PlannedMount, RunPlan, ZygoteConfig } from "./protocol.ts";
+import { errnoOf, RootDir } from "./root-dir.ts";
+import { lookupUser } from "./user.ts";
+import type { ProcessTable } from "./zygote-processes.ts";
+
+const O_PATH = 0o10000000;
+const SIGKILL = 9;
+/** How often a kill is repeated until the process is gone. */
+const KILL_RETRY_MS = 50;
+/** How long a runtime gets to notice that its container was killed, before it is killed itself. */
+const MONITOR_GRACE_MS = 7000;
+/** How often a container that is being started is asked whether it runs yet. */
+const STATE_POLL_MS = 10;
+
+/** A container from its preparation to the removal of its traces. */
+interface Container {
+  readonly id: string;
+  readonly dir: string;
+  readonly rootPath: string;
+  readonly spec: OciSpec;
+  /** Undone in reverse order when the container has ended. */
+  readonly undo: (() => void)[];
+  readonly processes: Set<RunningProcess>;
+  state: "starting" | "running" | "ended";
+}
+
+/** A process in a container, with the runtime that watches over it. */
+interface RunningProcess {
+  readonly key: string;
+  readonly monitor: number;
+  readonly pidFile: string;
+  killing: NodeJS.Timeout | undefined;
+}
+
+/** What {@link Containers} works with. */
+export interface ContainersDeps {
+  readonly config: ZygoteConfig;
+  readonly env: readonly string[];
+  readonly processes: ProcessTable;
+  readonly pool: MountPool;
+  readonly onExit: (event: ExitEvent) => void;
+}
+
+/** The containers of the zygote. All file work is synchronous: no other thread of this process sees its mounts. */
+export class Containers {
+  readonly #deps: ContainersDeps;
+  readonly #containers = new Map<string, Container>();
+  readonly #processes = new Map<string, RunningProcess>();
+
+  constructor(deps: ContainersDeps) {
+    this.#deps = deps;
+  }
+
+  /** Mounts, writes the bundle and starts the runtime. What it did is undone when it throws. */
+  run(plan: RunPlan): { key: string } {
+    if (this.#containers.has(plan.id)) {
+      throw new BuildError("already_exists", `container ${plan.id} already exists`);
+    }
+    const undo: (() => void)[] = [];
+    try {
+      const container = this.#prepare(plan, undo);
+      const { key } = this.#startRuntime(container, plan);
+      this.#containers.set(plan.id, container);
+      return { key };
+    } catch (error) {
+      runAll(undo);
+      throw error;
+    }
+  }
+
+  #prepare(plan: RunPlan, undo: (() => void)[]): Container {
+    const { config, pool } = this.#deps;
+    const dir = `${config.runDir}/${plan.id}`;
+    mkdirSync(dir, { mode: 0o711 });
+    undo.push(() => rmSync(dir, { recursive: true }));
+    const rootMount = pool.acquire(plan.rootfs);
+    undo.push(() => rootMount.release());
+    using root = new RootDir(rootMount.path);
+    const mounts = plan.mounts.map((mount, index) => this.#placeMount(mount, `${dir}-${index}`, undo));
+    const user = lookupUser(root, plan.user);
+    const spec = generateSpec({
+      ...plan.draft,
+      host: config.host,
+      network: plan.network,
+      rootPath: rootMount.path,
+      user,
+      mounts,
+    });
+    this.#prepareRoot(plan, root, spec, undo);
+    const { uid, gid } = spec.process.user;
+    makeWorkingDir(root, plan.draft.cwd, uid, gid);
+    writeFileSync(`${dir}/config.json`, JSON.stringify(spec), { mode: 0o600 });
+    return {
+      id: plan.id,
+      dir,
+      rootPath: rootMount.path,
+      spec,
+      undo,
+      processes: new Set(),
+      state: "starting",
+    };
+  }
+
+  /** Notes which mount points are new, so that they go again afterwards, and makes them. */
+  #prepareRoot(plan: RunPlan, root: RootDir, spec: OciSpec, undo: (() => void)[]): void {
+    for (const path of ["/proc", "/sys"]) {
+      const stat = root.lstat(path);
+      if (stat === undefined || stat.isDirectory()) continue;
+      const name = path.slice(1);
+      throw new BuildError("invalid_argument", `filesystem "${name}" must be mounted on ordinary directory`);
+    }
+    const dests = plan.mounts.map((mount) => mount.dest);
+    const missing = missingMountPoints(root, dests, plan.removeMountStubsRecursive);
+    const path = spec.root.path;
+    undo.push(() => {
+      using again = new RootDir(path);
+      removeMountPoints(again, missing);
+    });
+    if (!isWritable(path)) return;
+    makeMountPoints(
+      root,
+      spec.mounts.map(({ destination, type, source }) => ({
+        dest: destination,
+        isFile: type === "bind" && isFile(source),
+      })),
+    );
+  }
+
+  /** Makes one of a step's mounts ready for the runtime, which then only has to bind it. */
+  #placeMount(mount: PlannedMount, place: string, undo: (() => void)[]): OciMount {
+    const access = mount.readonly ? ["ro"] : [];
+    switch (mount.kind) {
+      case "tmpfs": {
+        const size = mount.sizeBytes === 0n ? [] : [`size=${mount.sizeBytes}`];
+        return {
+          destination: mount.dest,
+          type: "tmpfs",
+          source: "tmpfs",
+          options: ["nosuid", ...access, ...size],
+        };
+      }
+      case "file": {
+        undo.push(() => rmSync(place));
+        writeFileSync(place, Buffer.from(mount.base64, "base64"), { mode: 0o600, flag: "wx" });
+        chownSync(place, mount.uid, mount.gid);
+        chmodSync(place, mount.mode & 0o777);
+        const noexec = (mount.mode & 0o111) === 0 ? ["noexec"] : [];
+        const options = ["ro", "rbind", "nodev", "nosuid", ...noexec];
+        return { destination: mount.dest, type: "bind", source: place, options };
+      }
+      case "host":
+        return { destination: mount.dest, type: "bind", source: mount.source, options: ["rbind", ...access] };
+      case "snapshot": {
+        const pooled = this.#deps.pool.acquire(mount.mounts);
+        undo.push(() => pooled.release());
+        const source = selectPath(pooled, mount.selector, place, undo);
+        return { destination: mount.dest, type: "bind", source, options: ["rbind", ...access] };
+      }
+    }
+  }
+
+  #startRuntime(container: Container, plan: RunPlan): RunningProcess {
+    const { config, processes, env } = this.#deps;
+    const pidFile = `${container.dir}/pid`;
+    const keep = config.runtimeKeeps && this.#looksAtMemory(container.spec);
+    const argv = [
+      ...this.#runtimeArgs(`${container.dir}/log.json`),
+      "run",
+      "--bundle",
+      container.dir,
+      "--pid-file",
+      pidFile,
+      ...(config.noPivotRoot ? ["--no-pivot"] : []),
+      ...(keep ? ["--keep"] : []),
+      container.id,
+    ];
+    const key = container.id;
+    const monitor = processes.start(argv, env, plan.stdio, (code) => {
+      this.#ended(container, running, code, keep);
+    });
+    const running: RunningProcess = { key, monitor, pidFile, killing: undefined };
+    this.#add(container, running);
+    return running;
+  }
+
+  /** Whether the end of this container may be the kernel's doing for lack of memory, in a way that can be told. */
+  #looksAtMemory(spec: OciSpec): boolean {
+    return this.#deps.config.host.cgroupNamespaces || spec.linux.resources?.memory !== undefined;
+  }
+
+  #runtimeArgs(log: string): string[] {
+    const { runtime, runDir } = this.#deps.config;
+    return [runtime, "--root", `${runDir}/runtime`, "--log", log, "--log-format", "json"];
+  }
+
+  #add(container: Container, running: RunningProcess): void {
+    container.processes.add(running);
+    this.#processes.set(running.key, running);
+  }
+
+  #remove(container: Container, running: RunningProcess): void {
+    container.processes.delete(running);
+    this.#processes.delete(running.key);
+    clearInterval(running.killing);
+  }
+
+  /** The first process has ended, and with it the container. */
+  #ended(container: Container, running: RunningProcess, code: number, kept: boolean): void {
+    this.#remove(container, running);
+    container.state = "ended";
+    const outOfMemory = kept && code !== 0 && readOomKills(container.spec.linux.cgroupsPath ?? "") > 0;
+    const runtimeError = readRuntimeError(`${container.dir}/log.json`);
+    const finish = (): void => {
+      this.#containers.delete(container.id);
+      const cleanupError = runAll(container.undo);
+      this.#deps.onExit({ key: running.key, code, outOfMemory, runtimeError, cleanupError });
+    };
+    // A runtime that was killed, or asked to keep, has left its state behind.
+    if (!kept && !existsSync(`${this.#deps.config.runDir}/runtime/${container.id}`)) {
+      finish();
+      return;
+    }
+    const argv = [...this.#runtimeArgs(`${container.dir}/delete.json`), "delete", "--force", container.id];
+    try {
+      this.#deps.processes.start(argv, this.#deps.env, NO_STDIO, finish);
+    } catch {
+      finish();
+    }
+  }
+
+  /** Starts another process in a container, waiting until that runs. */
+  async exec(plan: ExecPlan): Promise<{ key: string }> {
+    const container = this.#containers.get(plan.id);
+    if (!container) throw new BuildError("not_found", `container ${plan.id} not found`);
+    await this.#untilRunning(container);
+    const { dir, spec } = container;
+    const process = { ...spec.process, args: plan.args, terminal: plan.tty };
+    if (plan.cwd !== "") process.cwd = plan.cwd;
+    if (plan.env.length > 0) process.env = plan.env;
+    if (plan.user !== "") {
+      using root = new RootDir(container.rootPath);
+      const { uid, gid, supplementaryGids } = lookupUser(root, plan.user);
+      process.user = { uid, gid, additionalGids: [...supplementaryGids] };
+    }
+    refuseProcDescriptors(process.cwd);
+    const base = `${dir}/exec-${plan.name}`;
+    writeFileSync(`${base}.json`, JSON.stringify(process), { mode: 0o600, flag: "wx" });
+    const argv = [
+      ...this.#runtimeArgs(`${base}.log`),
+      "exec",
+      "--process",
+      `${base}.json`,
+      "--pid-file",
+      `${base}.pid`,
+      plan.id,
+    ];
+    const key = `${plan.id}/${plan.name}`;
+    const monitor = this.#deps.processes.start(argv, this.#deps.env, plan.stdio, (code) => {
+      this.#remove(container, running);
+      const runtimeError = readRuntimeError(`${base}.log`);
+      this.#deps.onExit({ key, code, outOfMemory: false, runtimeError, cleanupError: "" });
+    });
+    const running: RunningProcess = { key, monitor, pidFile: `${base}.pid`, killing: undefined };
+    this.#add(container, running);
+    return { key };
+  }
+
+  async #untilRunning(container: Container): Promise<void> {
+    while (container.state === "starting") {
+      if (existsSync(`${container.dir}/pid`) && (await this.#isRunning(container)))
+        container.state = "running";
+      else await new Promise((resolve) => setTimeout(resolve, STATE_POLL_MS));
+    }
+    if (container.state === "ended") {
+      throw new BuildError("failed_precondition", `container ${container.id} has stopped`);
+    }
+  }
+
+  #isRunning(container: Container): Promise<boolean> {
+    const out = `${container.dir}/state.json`;
+    writeFileSync(out, "");
+    const argv = [...this.#runtimeArgs(`${container.dir}/state.log`), "state", container.id];
+    const stdio = { kind: "pipes", stdin: undefined, stdout: out, stderr: undefined } as const;
+    return new Promise((resolve) => {
+      this.#deps.processes.start(argv, this.#deps.env, stdio, (code) => {
+        if (code !== 0 || container.state === "ended") return resolve(false);
+        resolve(/"status":\s*"running"/.test(readFileSync(out, "utf8")));
+      });
+    });
+  }
+
+  /** Signals the process itself; `SIGKILL` until it is gone. Terminal sizes are the runtime's business. */
+  signal(key: string, signal: number): void {
+    const running = this.#processes.get(key);
+    if (!running) return;
+    if (signal === SIGWINCH) {
+      killProcess(running.monitor, signal);
+      return;
+    }
+    if (signal !== SIGKILL) {
+      const pid = readPid(running.pidFile);
+      if (pid !== undefined) killProcess(pid, signal);
+      return;
+    }
+    if (running.killing) return;
+    const since = Date.now();
+    const kill = (): void => {
+      const pid = readPid(running.pidFile);
+      if (pid !== undefined) killProcess(pid, SIGKILL);
+      if (Date.now() - since > MONITOR_GRACE_MS) killProcess(-running.monitor, SIGKILL);
+    };
+    running.killing = setInterval(kill, KILL_RETRY_MS);
+    kill();
+  }
+
+  /** The path of a running container's root, in the zygote's view. */
+  rootPath(id: string): string {
+    const container = this.#containers.get(id);
+    if (!container) throw new BuildError("not_found", `container ${id} not found`);
+    return container.rootPath;
+  }
+}
+
+const SIGWINCH = 28;
+const NO_STDIO = { kind: "pipes", stdin: undefined, stdout: undefined, stderr: undefined } as const;
+
+/** Undoes in reverse order, all of it; the first failure's text is returned. */
+function runAll(undo: (() => void)[]): string {
+  let failure = "";
+  for (const step of undo.reverse()) {
+    try {
+      step();
+    } catch (error) {
+      failure ||= error instanceof Error ? error.message : String(error);
+    }
+  }
+  return failure;
+}
+
+/** The place of a mount's sub-path: bound from a descriptor, so that no later rename can redirect it. */
+function selectPath(pooled: PooledMount, selector: string, place: string, undo: (() => void)[]): string {
+  if (/^[./]*$/.test(selector)) return pooled.path;
+  using root = new RootDir(pooled.path);
+  let fd: number;
+  try {
+    fd = root.open(selector, O_PATH);
+  } catch (error) {
+    throw new BuildError("not_found", `${selector}: ${errnoText(error)}`, { cause: error });
+  }
+  try {
+    const isDir = fstatSync(fd).isDirectory();
+    if (isDir) mkdirSync(place, { mode: 0o700 });
+    else writeFileSync(place, "", { flag: "wx" });
+    // Never recursively: if unmounting failed, what is mounted here would go.
+    undo.push(() => (isDir ? rmdirSync(place) : unlinkSync(place)));
+    mountOne({ type: "bind", source: `/proc/self/fd/${fd}`, options: ["rbind"] }, place);
+    undo.push(() => {
+      unmount(place, { detach: true });
+    });
+  } finally {
+    closeSync(fd);
+  }
+  return place;
+}
+
+function errnoText(error: unknown): string {
+  const code = errnoOf(error);
+  if (code === "ENOENT") return "no such file or directory";
+  if (code === "ENOTDIR") return "not a directory";
+  return error instanceof Error ? error.message : String(error);
+}
+
+function makeWorkingDir(root: RootDir, cwd: string, uid: number, gid: number): void {
+  const path = root.resolve(cwd);
+  refuseProcDescriptors(path);
+  if (root.exists(path)) return;
+  try {
+    root.mkdirAll(path, 0o755, { uid, gid });
+  } catch (error) {
+    throw new BuildError(
+      "invalid_argument",
+      `failed to create working directory ${cwd}: ${errnoText(error)}`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+/** A working directory that is an open descriptor of the runtime would lead out of the container (CVE-2024-21626). */
+function refuseProcDescriptors(path: string): void {
+  if (!/^\/+proc\/+[^/]+\/+(fd|cwd|root|exe|task|map_files)(\/|$)/.test(path)) return;
+  throw new BuildError("invalid_argument", `working dir ${path} points to invalid target`);
+}
+
+/** False on a read-only file system; the superuser may write everywhere else. */
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isFile(path: string): boolean {
+  return !statSync(path).isDirectory();
+}
+
+function readPid(path: string): number | undefined {
+  try {
+    const pid = Number(readFileSync(path, "utf8"));
+    return Number.isInteger(pid) && pid > 1 ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What a runtime logged as its failure; "" when nothing. */
+function readRuntimeError(log: string): string {
+  let text: string;
+  try {
+    text = readFileSync(log, "utf8");
+  } catch {
+    return "";
+  }
+  const errors: string[] = [];
+  for (const line of text.split("\n")) {
+    if (!line.includes('"error"')) continue;
+    try {
+      const entry: unknown = JSON.parse(line);
+      if (typeof entry !== "object" || entry === null || !("level" in entry) || entry.level !== "error")
+        continue;
+      if ("msg" in entry && typeof entry.msg === "string") errors.push(entry.msg);
+    } catch {
+      // A line that a killed runtime didn't finish.
+    }
+  }
+  return errors.join("; ");
+}
