@@ -6,8 +6,11 @@ export type CompressionKind = "uncompressed" | "gzip" | "zstd" | "estargz";
 /** What magic bytes can say about a file. */
 export type DetectedCompression = "uncompressed" | "gzip" | "zstd" | "bzip2" | "xz";
 
-/** Kinds of tar entry. */
-export type TarType = "file" | "link" | "symlink" | "char" | "block" | "dir" | "fifo";
+/** Kinds of tar entry; `global` is a PAX header for all that follow, `other` one that we don't know. */
+export type TarType = "file" | "link" | "symlink" | "char" | "block" | "dir" | "fifo" | "global" | "other";
+
+/** Dialects of tar, as Go's `archive/tar` tells them apart. */
+export type TarFormat = "ustar" | "pax" | "gnu";
 
 /**
  * One entry of a tar file. Texts are file-system bytes: what isn't UTF-8 is kept as lone surrogates
@@ -17,7 +20,9 @@ export interface TarHeader {
   /** Slash-separated as in the file, a directory's trailing slash included. */
   readonly name: string;
   readonly type: TarType;
-  /** Permissions with setuid, setgid and sticky (07777). */
+  /** Type byte of an `other` entry. */
+  readonly typeflag?: number;
+  /** Permissions with setuid, setgid and sticky; what was read may hold more bits than 07777. */
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
@@ -34,8 +39,13 @@ export interface TarHeader {
   readonly devminor?: number;
   /** Extended attributes, in the order of the archive. */
   readonly xattrs?: ReadonlyMap<string, Uint8Array>;
-  /** Other PAX records (not the ones that the fields above stand for). */
+  /** Every PAX record but extended attributes. The writer leaves out those that contradict the fields above. */
   readonly pax?: ReadonlyMap<string, string>;
+  /**
+   * Dialect that was read, or is wanted. Absent when writing: the oldest that fits, times in whole seconds,
+   * no access and change time (Go's `FormatUnknown`).
+   */
+  readonly format?: TarFormat;
 }
 
 /** Bounds on what an archive may make us do; see `DEFAULT_LIMITS`. */
@@ -45,7 +55,7 @@ export interface ArchiveLimits {
   readonly maxTotalBytes: number;
   /** Of one long name, link target or PAX header block. */
   readonly maxHeaderBytes: number;
-  /** Uncompressed bytes per compressed byte, looked at from 64 MiB on. */
+  /** Uncompressed bytes per compressed byte, looked at from 1 GiB on. */
   readonly maxRatio: number;
 }
 
@@ -58,8 +68,15 @@ export interface ApplyResult {
   /** Bytes of file contents written. */
   readonly sizeBytes: number;
   readonly inodes: number;
-  /** Directories that had no entry of their own and were made for their children. */
+  /** Directories that had no entry of their own and were made for their children, outermost first. */
   readonly implicitDirs: readonly string[];
+}
+
+/** `size` ids from `containerId` on are `hostId` and up on disk. */
+export interface IdRange {
+  readonly containerId: number;
+  readonly hostId: number;
+  readonly size: number;
 }
 
 /** How to unpack a layer. */
@@ -76,11 +93,8 @@ export interface ApplyOptions {
   readonly lowerDirs?: readonly string[];
   /** Give up on ownership, devices and privileged attributes that this user may not set. Default: not root. */
   readonly unprivileged?: boolean;
-  /** Moves ids of the archive to ids on disk. */
-  readonly mapOwner?: (owner: { readonly uid: number; readonly gid: number }) => {
-    readonly uid: number;
-    readonly gid: number;
-  };
+  /** Moves ids of the archive to ids on disk; one that no range holds is an error. */
+  readonly idMaps?: { readonly uids: readonly IdRange[]; readonly gids: readonly IdRange[] };
   readonly limits?: Partial<ArchiveLimits>;
   readonly signal?: AbortSignal;
 }

@@ -1,0 +1,164 @@
+import { createHash } from "node:crypto";
+import { closeSync, createReadStream, fsyncSync, openSync, rmSync, writeSync } from "node:fs";
+import { BuildError } from "@kiln/base";
+import type { Digest } from "@kiln/oci";
+import { applyLayer } from "./apply.ts";
+import { type Chunks, type CompressOptions, compress } from "./compress.ts";
+import { decompress } from "./decompress.ts";
+import { diffLayer } from "./diff.ts";
+import { rewriteTimestamps } from "./rewrite.ts";
+import type { ApplyOptions, ApplyResult, DiffOptions, LayerBlob } from "./types.ts";
+
+const READ_BYTES = 1 << 18;
+
+/** Options without what can't be sent to a thread. */
+type Plain<T> = Omit<T, "signal">;
+
+/** Work on one layer that a thread can do. */
+export type LayerJob =
+  | {
+      readonly kind: "apply";
+      readonly file: string;
+      readonly dir: string;
+      readonly opts: Plain<ApplyOptions>;
+      /** Refuse (after unpacking) a layer with another digest. */
+      readonly diffId?: Digest;
+    }
+  | {
+      readonly kind: "diff";
+      readonly opts: Plain<DiffOptions>;
+      readonly output: string;
+      readonly compression: CompressOptions;
+    }
+  | {
+      readonly kind: "convert";
+      readonly file: string;
+      readonly output: string;
+      readonly compression: CompressOptions;
+      /** Seconds; later times in the layer become this. */
+      readonly sourceDateEpoch?: number;
+    }
+  | { readonly kind: "hash"; readonly file: string; readonly decompress: boolean };
+
+/** Digest and length of a file, or of what it holds compressed. */
+export interface HashResult {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+}
+
+/** What each kind of job answers. */
+export interface LayerJobResults {
+  readonly apply: ApplyResult;
+  readonly diff: LayerBlob;
+  readonly convert: LayerBlob;
+  readonly hash: HashResult;
+}
+
+/** What a job may be told from outside. */
+export interface LayerJobContext {
+  readonly signal: AbortSignal;
+  /** Bytes of the input read, or of the layer written, so far. */
+  readonly onProgress?: (bytes: number) => void;
+}
+
+/** Does one job in this thread. A file that it fails to finish is removed. */
+export async function runLayerJob(
+  job: LayerJob,
+  ctx: LayerJobContext,
+): Promise<ApplyResult | LayerBlob | HashResult> {
+  switch (job.kind) {
+    case "apply":
+      return await apply(job, ctx);
+    case "diff":
+      return await writeBlob(observed(diffLayer({ ...job.opts, signal: ctx.signal }), ctx), job);
+    case "convert":
+      return await convert(job, ctx);
+    case "hash":
+      return await hash(job, ctx);
+  }
+}
+
+async function apply(job: LayerJob & { kind: "apply" }, ctx: LayerJobContext): Promise<ApplyResult> {
+  const result = await applyLayer(observed(readFile(job.file), ctx), job.dir, {
+    ...job.opts,
+    signal: ctx.signal,
+  });
+  if (job.diffId !== undefined && job.diffId !== result.diffId) {
+    throw new BuildError(
+      "data_loss",
+      `mismatched image rootfs and manifest layers: expected ${job.diffId}, got ${result.diffId}`,
+    );
+  }
+  return result;
+}
+
+async function convert(job: LayerJob & { kind: "convert" }, ctx: LayerJobContext): Promise<LayerBlob> {
+  const tar = decompress(observed(readFile(job.file), ctx), { signal: ctx.signal });
+  const epoch = job.sourceDateEpoch;
+  return await writeBlob(epoch === undefined ? tar : rewriteTimestamps(tar, epoch), job);
+}
+
+async function hash(job: LayerJob & { kind: "hash" }, ctx: LayerJobContext): Promise<HashResult> {
+  const sum = createHash("sha256");
+  let sizeBytes = 0;
+  const source = observed(readFile(job.file), ctx);
+  for await (const chunk of job.decompress ? decompress(source, { signal: ctx.signal }) : source) {
+    sum.update(chunk);
+    sizeBytes += chunk.length;
+  }
+  return { digest: `sha256:${sum.digest("hex")}`, sizeBytes };
+}
+
+function readFile(path: string): AsyncIterable<Uint8Array> {
+  return createReadStream(path, { highWaterMark: READ_BYTES }) as AsyncIterable<Buffer>;
+}
+
+async function* observed(source: Chunks, ctx: LayerJobContext): AsyncGenerator<Uint8Array> {
+  let bytes = 0;
+  for await (const chunk of source) {
+    ctx.signal.throwIfAborted();
+    yield chunk;
+    bytes += chunk.length;
+    ctx.onProgress?.(bytes);
+    await new Promise(setImmediate);
+  }
+}
+
+/** One pass: digest of the tar, compression, digest of the blob, file; synced at the end. */
+async function writeBlob(
+  tar: AsyncIterable<Uint8Array>,
+  to: { readonly output: string; readonly compression: CompressOptions },
+): Promise<LayerBlob> {
+  const diff = createHash("sha256");
+  const blob = createHash("sha256");
+  let tarBytes = 0;
+  let sizeBytes = 0;
+  async function* tapped(): AsyncGenerator<Uint8Array> {
+    for await (const chunk of tar) {
+      diff.update(chunk);
+      tarBytes += chunk.length;
+      yield chunk;
+    }
+  }
+  const compressed = compress(tapped(), to.compression);
+  const fd = openSync(to.output, "wx", 0o600);
+  try {
+    for await (const chunk of compressed) {
+      blob.update(chunk);
+      for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
+      sizeBytes += chunk.length;
+    }
+    fsyncSync(fd);
+  } catch (error) {
+    rmSync(to.output, { force: true });
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
+  return {
+    digest: `sha256:${blob.digest("hex")}`,
+    sizeBytes,
+    diffId: `sha256:${diff.digest("hex")}`,
+    tarBytes,
+  };
+}
