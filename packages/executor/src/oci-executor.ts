@@ -19,10 +19,12 @@ import type {
 } from "./executor.ts";
 import { insecureGrants } from "./insecure.ts";
 import { type ContainerNetwork, hostNetwork, type NetworkProvider, noNetwork } from "./network.ts";
-import type { SpecHost } from "./oci-spec.ts";
+import { DEFAULT_CAPABILITIES, type SpecHost } from "./oci-spec.ts";
 import { EMULATOR_DEST, emulatorOf, goArchitecture } from "./platforms.ts";
 import type { ExitEvent, PlannedMount, RunPlan, StdioPaths } from "./protocol.ts";
-import { chooseRuntime, runtimeKeeps, tryRuntime } from "./runtime-choice.ts";
+import { chooseRuntime, runtimeTraits, tryRuntime } from "./runtime-choice.ts";
+import { defaultSeccomp } from "./seccomp.ts";
+import { compileSeccomp } from "./seccomp-compile.ts";
 import { openStdio, type Stdio } from "./stdio.ts";
 import { addTraceSocket } from "./trace-socket.ts";
 import type { Zygote } from "./zygote.ts";
@@ -73,15 +75,22 @@ export async function createOciExecutor(options: OciExecutorOptions): Promise<Oc
     return tryRuntime(zygote, candidate, host, trial);
   });
   rmSync(trial, { recursive: true, force: true });
+  const traits = await runtimeTraits(zygote, runtime);
   await zygote.request("configure", {
     runtime: runtime.path,
-    runtimeKeeps: await runtimeKeeps(zygote, runtime),
+    runtimeKeeps: traits.keeps,
     hideUnifiedCgroup: runtime.hideUnifiedCgroup,
     noPivotRoot: options.noPivotRoot ?? false,
     runDir: join(root, "run"),
-    host,
+    host: traits.takesSeccompBpf ? { ...host, ...compiledSeccomp(host) } : host,
   });
   return new OciExecutor({ ...options, root }, runtime.path);
+}
+
+function compiledSeccomp(host: SpecHost): { seccompBpf?: string } {
+  if (!host.seccomp) return {};
+  const filter = compileSeccomp(defaultSeccomp(host.architecture, host.kernel, DEFAULT_CAPABILITIES));
+  return filter ? { seccompBpf: filter.toString("base64") } : {};
 }
 
 function describeHost(options: OciExecutorOptions): SpecHost {

@@ -1,6 +1,6 @@
 import type { LinuxResources, SecurityMode, Ulimit } from "./executor.ts";
 import { cleanPath } from "./mount-stubs.ts";
-import { defaultSeccomp, type OciSeccomp } from "./seccomp.ts";
+import { defaultSeccomp, type OciSeccomp, SECCOMP_BPF_ANNOTATION } from "./seccomp.ts";
 import type { ExecUser } from "./user.ts";
 
 /** A mount of the runtime specification. */
@@ -31,6 +31,8 @@ export interface SpecHost {
   readonly kernel: readonly [number, number];
   readonly cgroupNamespaces: boolean;
   readonly seccomp: boolean;
+  /** The compiled default profile in base64, for a runtime that takes it. */
+  readonly seccompBpf?: string;
   readonly insecure: InsecureGrants;
   /** Inside a user namespace without a cgroup of its own. */
   readonly rootless: boolean;
@@ -80,6 +82,7 @@ export interface OciSpec {
   root: { path: string; readonly: boolean };
   hostname: string;
   mounts: OciMount[];
+  annotations?: Record<string, string>;
   linux: {
     resources?: Record<string, unknown>;
     cgroupsPath?: string;
@@ -157,6 +160,7 @@ export function generateSpec(input: SpecInput): OciSpec {
     },
   };
   if (insecure) addInsecureDevices(spec, input.host.insecure);
+  else if (input.host.seccompBpf) spec.annotations = { [SECCOMP_BPF_ANNOTATION]: input.host.seccompBpf };
   else if (input.host.seccomp) {
     const { architecture, kernel } = input.host;
     spec.linux.seccomp = defaultSeccomp(architecture, kernel, spec.process.capabilities.bounding);

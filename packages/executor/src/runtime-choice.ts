@@ -9,7 +9,6 @@ import type { Zygote } from "./zygote.ts";
 export interface Runtime {
   /** Absolute path. */
   readonly path: string;
-  readonly keeps: boolean;
   readonly hideUnifiedCgroup: boolean;
 }
 
@@ -48,7 +47,7 @@ export async function chooseRuntime(
     if (path === undefined) continue;
     // crun refuses cgroup v1 trees with a v2 tree beside them; runc uses the former as they are.
     const hideUnifiedCgroup = cgroupMode() === "hybrid" && !/runc$/.test(path);
-    const runtime = { path, keeps: false, hideUnifiedCgroup };
+    const runtime = { path, hideUnifiedCgroup };
     const failure = await trial(runtime);
     if (failure === "") return runtime;
     failures.push(`${path}: ${failure}`);
@@ -118,12 +117,21 @@ export async function tryRuntime(
   }
 }
 
-/** Whether a runtime can leave a container's state behind (`run --keep`). */
-export async function runtimeKeeps(zygote: Zygote, runtime: Runtime): Promise<boolean> {
-  const { stdout } = await zygote.request("command", {
-    argv: [runtime.path, "run", "--help"],
-    env: [],
-    stdin: "",
-  });
-  return stdout.includes("--keep");
+/** What a runtime can do besides the standard. */
+export interface RuntimeTraits {
+  /** It can leave a container's state behind (`run --keep`). */
+  readonly keeps: boolean;
+  /** It takes a compiled seccomp filter; crun 1.0 and later do. */
+  readonly takesSeccompBpf: boolean;
+}
+
+/** Asks a runtime about itself. */
+export async function runtimeTraits(zygote: Zygote, runtime: Runtime): Promise<RuntimeTraits> {
+  const ask = async (...args: string[]): Promise<string> => {
+    const { stdout } = await zygote.request("command", { argv: [runtime.path, ...args], env: [], stdin: "" });
+    return stdout;
+  };
+  const [help, version] = await Promise.all([ask("run", "--help"), ask("--version")]);
+  const takesSeccompBpf = /^crun version [1-9]/.test(version) && version.includes("+SECCOMP");
+  return { keeps: help.includes("--keep"), takesSeccompBpf };
 }

@@ -18,6 +18,9 @@ export interface OciSeccomp {
   }[];
 }
 
+/** The annotation in which crun takes a filter that is compiled already, in base64. */
+export const SECCOMP_BPF_ANNOTATION = "run.oci.seccomp_bpf_data";
+
 const EPERM = 1;
 const made = new Map<string, OciSeccomp>();
 
