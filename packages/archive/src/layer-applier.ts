@@ -74,7 +74,7 @@ export class LayerApplier implements TarHandler {
   readonly #overlayPrefix: string;
   readonly #dirs = new Map<string, OpenDir>();
   readonly #dirTimes = new Map<string, Times>();
-  /** What this layer brought (only kept where whiteouts remove). */
+  /** What this layer brought, and the directories above (only kept where whiteouts remove). */
   readonly #brought = new Set<string>();
   /** What this layer has whited out, in an overlay's upper directory. */
   readonly #whitedOut = new Set<string>();
@@ -142,8 +142,13 @@ export class LayerApplier implements TarHandler {
         throw new BuildError("invalid_argument", `unhandled tar header type ${header.typeflag ?? 0}`);
     }
     this.inodes++;
-    if (this.#opts.whiteouts === "remove") this.#brought.add(full);
+    this.#remember(full);
     if (header.type !== "file") this.#setAttributes(dir, name, header);
+  }
+
+  #remember(path: string): void {
+    if (this.#opts.whiteouts !== "remove") return;
+    for (let at = path; at !== "/" && !this.#brought.has(at); at = posix.dirname(at)) this.#brought.add(at);
   }
 
   #openFile(dir: OpenDir, name: string, header: TarHeader): void {
@@ -289,7 +294,7 @@ export class LayerApplier implements TarHandler {
   #implicitDir(path: string, parentFd: number, name: string): void {
     this.inodes++;
     this.implicitDirs.push(path);
-    if (this.#opts.whiteouts === "remove") this.#brought.add(path);
+    this.#remember(path);
     if (this.#whitedOut.has(path)) {
       this.#setOpaqueAt(parentFd, name);
       return;
@@ -329,7 +334,7 @@ export class LayerApplier implements TarHandler {
   }
 
   #setOpaqueDir(dir: OpenDir): void {
-    setXattr(`/proc/self/fd/${dir.fd}`, `${this.#overlayPrefix}opaque`, Buffer.from("y"));
+    setXattr(`/proc/self/fd/${dir.fd}/.`, `${this.#overlayPrefix}opaque`, Buffer.from("y"));
   }
 
   #setOpaque(dir: OpenDir, name: string): void {

@@ -64,7 +64,7 @@ export class LayerPool implements AsyncDisposable {
   }
 
   #start(): Thread {
-    const worker = new Worker(entryPath(import.meta.url, "layer-worker"));
+    const worker = new Worker(entryPath(import.meta.url, "layer-worker"), { trackUnmanagedFds: false });
     const thread: Thread = { worker, running: undefined };
     this.#all.add(thread);
     worker.on("message", (message: FromWorker) => {

@@ -80,9 +80,8 @@ export function tarTrailer(): Buffer {
 
 function withoutFineTimes(header: TarHeader): TarHeader {
   const { atimeNs: _a, ctimeNs: _c, ...rest } = header;
-  const second = 1_000_000_000n;
-  const half = header.mtimeNs < 0n ? -second / 2n : second / 2n;
-  return { ...rest, mtimeNs: ((header.mtimeNs + half) / second) * second };
+  // Half a second goes up, before 1970 too.
+  return { ...rest, mtimeNs: BigInt(secondsOf(header.mtimeNs + 500_000_000n)) * 1_000_000_000n };
 }
 
 function chooseFormats(h: TarHeader): Choice {
