@@ -1,0 +1,1 @@
+export { type AuthMode, type Fault, TestRegistry, type TestRegistryOptions } from "./test-registry.ts";
