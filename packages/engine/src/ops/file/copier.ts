@@ -58,6 +58,11 @@ interface PatternState {
   readonly exclude: MatchInfo | undefined;
 }
 
+interface ParentState extends PatternState {
+  /** A directory that was there gets the source's metadata; not so the one that was asked for. */
+  readonly overwriteMeta: boolean;
+}
+
 const S_IFMT = 0o170000n;
 const S_IFREG = 0o100000n;
 const S_IFDIR = 0o040000n;
@@ -87,16 +92,11 @@ export class TreeCopier {
 
   /** Copies `source` to exactly `target`; the directory of `target` exists. */
   copy(source: string, target: string): void {
-    this.#copy(source, "", target, false, { include: undefined, exclude: undefined });
+    this.#copy(source, "", target, { include: undefined, exclude: undefined, overwriteMeta: false });
   }
 
-  #copy(
-    source: string,
-    relative: string,
-    target: string,
-    overwriteMeta: boolean,
-    parent: PatternState,
-  ): void {
+  #copy(source: string, relative: string, target: string, parent: ParentState): void {
+    const { overwriteMeta } = parent;
     const match = this.#match(relative, parent);
     if (match.skip) return;
     const stat = lstatSync(fsPath(source), { bigint: true });
@@ -168,7 +168,7 @@ export class TreeCopier {
     this.#pending.push({ source, target, made: at.match.wanted });
     for (const name of listNames(source)) {
       const below = relative === "" ? name : `${relative}/${name}`;
-      this.#copy(`${source}/${name}`, below, `${target}/${name}`, true, at.match);
+      this.#copy(`${source}/${name}`, below, `${target}/${name}`, { ...at.match, overwriteMeta: true });
     }
     this.#pending.pop();
     return made;

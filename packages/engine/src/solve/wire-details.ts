@@ -1,0 +1,44 @@
+import type { MessageShape, DescMessage } from "@bufbuild/protobuf";
+import { toJson } from "@bufbuild/protobuf";
+import { FrontendSchema, SolveSchema, SourceSchema, SubrequestSchema, VertexSchema } from "@kiln/api/errdefs";
+import type { Range, SourceInfo } from "@kiln/api/pb";
+import type { WireDetail } from "@kiln/base";
+import { goJsonText, goStruct } from "../cache-digest/go-json.ts";
+import { create } from "@bufbuild/protobuf";
+
+const PREFIX = "github.com/moby/buildkit/";
+
+function detail<Desc extends DescMessage>(name: string, schema: Desc, message: MessageShape<Desc>): WireDetail {
+  return {
+    typeUrl: `${PREFIX}${name}+json`,
+    value: new TextEncoder().encode(goJsonText(goStruct(schema, message))),
+  };
+}
+
+/** The vertex that failed, by its digest in the client's definition. */
+export function vertexDetail(digest: string): WireDetail {
+  return detail("errdefs.Vertex", VertexSchema, create(VertexSchema, { digest }));
+}
+
+/** Where in a user's file a failing vertex comes from. */
+export function sourceDetail(info: SourceInfo, ranges: readonly Range[]): WireDetail {
+  return detail("errdefs.Source", SourceSchema, create(SourceSchema, { info, ranges: [...ranges] }));
+}
+
+/** The frontend that failed. */
+export function frontendDetail(name: string, source: string): WireDetail {
+  return detail("errdefs.Frontend", FrontendSchema, create(FrontendSchema, { name, source }));
+}
+
+/** A request that the frontend doesn't know. */
+export function subrequestDetail(name: string): WireDetail {
+  return detail("errdefs.Subrequest", SubrequestSchema, create(SubrequestSchema, { name }));
+}
+
+/** What a client needs to look into a failed op; written as protobuf's own JSON, unlike the others. */
+export function solveDetail(message: MessageShape<typeof SolveSchema>): WireDetail {
+  return {
+    typeUrl: `${PREFIX}errdefs.Solve+json`,
+    value: new TextEncoder().encode(JSON.stringify(toJson(SolveSchema, message))),
+  };
+}
