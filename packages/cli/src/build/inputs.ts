@@ -1,0 +1,295 @@
+/**
+ * Where a build's files come from: its context, its Dockerfile and its named contexts become frontend attributes
+ * and what the session serves.
+ */
+import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, dirname, isAbsolute, join, resolve } from "node:path";
+import type { Readable } from "node:stream";
+import type { BuildRequest } from "@kiln/bake";
+import { BuildError, type DisposableStore, errorMessage } from "@kiln/base";
+import { newId } from "@kiln/formats";
+import { digestProblem } from "@kiln/oci";
+import { usageError } from "../command/flags.ts";
+import { hasQuery, isGitSshUrl, isHttpUrl, isRemoteUrl } from "./remote-url.ts";
+import { isArchive, type StdinSource } from "./stdin-source.ts";
+
+const CAP_CONTEXTS = "moby.buildkit.frontend.contexts+forward";
+const CAP_GIT_QUERY = "moby.buildkit.frontend.gitquerystring";
+/** Largest Dockerfile that is fetched from a URL or read from standard input. */
+export const MAX_DOCKERFILE_BYTES = 2 << 20;
+
+/** What a build reads, ready for a session. */
+export interface BuildInputs {
+  readonly attrs: Map<string, string>;
+  /** Directories that the daemon may read, by name. */
+  readonly dirs: Map<string, string>;
+  /** OCI layouts that the daemon may read, by random name. */
+  readonly ociStores: Map<string, string>;
+  /** A context that is sent as it is, by the last part of its URL. */
+  readonly uploads: Map<string, Readable>;
+  /** Name of the directory that the context's cache is kept under; empty for a remote context. */
+  sharedKey: string;
+  /** How messages name the Dockerfile. */
+  dockerfileLabel: string;
+  /** Local directory of the context, undefined for a remote one. */
+  contextDir?: string;
+  readonly usesGitSsh: boolean;
+}
+
+/** What inputs are read with. */
+export interface InputSources {
+  readonly stdin: StdinSource;
+  /** Removes temporary files. */
+  readonly cleanup: DisposableStore;
+  /** Fetches a Dockerfile through the daemon. */
+  readonly fetchDockerfile: (url: string) => Promise<Uint8Array>;
+}
+
+/** Finds out what `request` reads. @throws BuildError in Buildx's words for what can't be a context. */
+export async function prepareInputs(request: BuildRequest, sources: InputSources): Promise<BuildInputs> {
+  const inputs: BuildInputs = {
+    attrs: new Map(),
+    dirs: new Map(),
+    ociStores: new Map(),
+    uploads: new Map(),
+    sharedKey: "",
+    dockerfileLabel: request.dockerfile,
+    usesGitSsh: [request.context, ...request.contexts.values()].some(isGitSshUrl),
+  };
+  const caps = new Set<string>();
+  const place = await prepareContext(request, inputs, sources);
+  if (hasQuery(request.context) && isRemoteUrl(request.context)) caps.add(CAP_GIT_QUERY);
+  await prepareDockerfile(request, inputs, { ...sources, place });
+  for (const [name, value] of request.contexts) {
+    caps.add(CAP_CONTEXTS);
+    if (hasQuery(value)) caps.add(`${CAP_GIT_QUERY}+forward`);
+    prepareNamedContext(name, value, inputs);
+  }
+  if (caps.size > 0) inputs.attrs.set("frontend.caps", [...caps].sort().join(","));
+  return inputs;
+}
+
+/** Where the Dockerfile is: a directory and a name, or its content. */
+interface DockerfilePlace {
+  dir?: string;
+  name?: string;
+  content?: Uint8Array;
+}
+
+async function prepareContext(
+  request: BuildRequest,
+  inputs: BuildInputs,
+  sources: InputSources,
+): Promise<DockerfilePlace> {
+  const { context, dockerfile } = request;
+  if (context === "-") return prepareStdin(request, inputs, sources);
+  if (isDirectory(context)) {
+    inputs.dirs.set("context", context);
+    inputs.contextDir = context;
+    inputs.sharedKey = basename(resolve(context));
+    if (dockerfile === "-") return { content: await sources.stdin.readAll(MAX_DOCKERFILE_BYTES) };
+    if (dockerfile === "") return { dir: context };
+    return isHttpUrl(dockerfile) ? {} : { dir: dirname(dockerfile), name: basename(dockerfile) };
+  }
+  if (isRemoteUrl(context)) {
+    inputs.attrs.set("context", context);
+    if (dockerfile === "-") return { content: await sources.stdin.readAll(MAX_DOCKERFILE_BYTES) };
+    if (!isAbsolute(dockerfile)) return dockerfile === "" ? {} : { name: dockerfile };
+    inputs.attrs.set("dockerfilekey", "dockerfile");
+    return { dir: dirname(dockerfile), name: basename(dockerfile) };
+  }
+  throw new BuildError("not_found", `unable to prepare context: path ${JSON.stringify(context)} not found`);
+}
+
+async function prepareStdin(
+  request: BuildRequest,
+  inputs: BuildInputs,
+  sources: InputSources,
+): Promise<DockerfilePlace> {
+  if (request.dockerfile === "-") {
+    throw usageError("invalid argument: can't use stdin for both build context and dockerfile");
+  }
+  const head = await sources.stdin.peek();
+  if (head.length === 0) throw usageError("unable to prepare context: standard input is empty");
+  if (isArchive(head)) {
+    const id = newId();
+    inputs.uploads.set(id, sources.stdin.stream());
+    inputs.attrs.set("context", `http://buildkit-session/${id}`);
+    return request.dockerfile === "" ? {} : { name: request.dockerfile };
+  }
+  if (request.dockerfile !== "") {
+    throw usageError("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles");
+  }
+  const empty = temporaryDir(sources.cleanup, "kiln-empty-");
+  inputs.dirs.set("context", empty);
+  inputs.contextDir = empty;
+  inputs.dockerfileLabel = "stdin";
+  return { content: await sources.stdin.readAll(MAX_DOCKERFILE_BYTES) };
+}
+
+async function prepareDockerfile(
+  request: BuildRequest,
+  inputs: BuildInputs,
+  sources: InputSources & { readonly place: DockerfilePlace },
+): Promise<void> {
+  let { dir, name, content } = sources.place;
+  if (request.dockerfileInline !== undefined) {
+    content = new TextEncoder().encode(request.dockerfileInline);
+    inputs.dockerfileLabel = "inline";
+  } else if (request.dockerfile === "-") inputs.dockerfileLabel = "stdin";
+  else if (request.dockerfile === "" && inputs.dockerfileLabel === "") {
+    inputs.dockerfileLabel = join(request.context, "Dockerfile");
+  }
+  if (isHttpUrl(request.dockerfile) && request.dockerfileInline === undefined) {
+    content = await sources.fetchDockerfile(request.dockerfile);
+  }
+  if (content !== undefined) {
+    dir = temporaryDir(sources.cleanup, "kiln-dockerfile-");
+    name = "Dockerfile";
+    writeFileSync(join(dir, name), content, { mode: 0o600 });
+    inputs.attrs.set("dockerfilekey", "dockerfile");
+  }
+  name ??= "Dockerfile";
+  if (dir !== undefined) {
+    inputs.dirs.set("dockerfile", dir);
+    name = existingCase(dir, name);
+  }
+  inputs.attrs.set("filename", name);
+}
+
+/** `dockerfile` where only that exists and `Dockerfile` was meant. */
+function existingCase(dir: string, name: string): string {
+  if (name !== "Dockerfile") return name;
+  try {
+    const names = readdirSync(dir);
+    return !names.includes("Dockerfile") && names.includes("dockerfile") ? "dockerfile" : name;
+  } catch {
+    return name;
+  }
+}
+
+function prepareNamedContext(name: string, value: string, inputs: BuildInputs): void {
+  const key = `context:${name}`;
+  if (isRemoteUrl(value) || value.startsWith("docker-image://") || value.startsWith("target:")) {
+    inputs.attrs.set(key, value);
+    return;
+  }
+  if (value.startsWith("oci-layout://")) {
+    const { path, tag, digest } = parseLayout(value);
+    const id = newId();
+    inputs.ociStores.set(id, path);
+    const target = digest === "" ? layoutDigest(path, tag, value) : digest;
+    inputs.attrs.set(key, `oci-layout://${id}@${target}`);
+    return;
+  }
+  let isDir: boolean;
+  try {
+    isDir = statSync(value).isDirectory();
+  } catch (error) {
+    throw new BuildError(
+      "not_found",
+      `failed to get build context ${name}: stat ${value}: ${nodeReason(error)}`,
+      {
+        cause: error,
+      },
+    );
+  }
+  if (!isDir)
+    throw new BuildError("invalid_argument", `failed to get build context path ${value}: not a directory`);
+  const mount = name === "context" || name === "dockerfile" ? `_${name}` : name;
+  inputs.dirs.set(mount, value);
+  inputs.attrs.set(key, `local:${mount}`);
+  inputs.attrs.set(`sharedkey:localdir:${name}`, basename(resolve(value)));
+}
+
+/** The parts of `oci-layout://path[:tag][@digest]`. */
+export function parseLayout(value: string): { path: string; tag: string; digest: string } {
+  let rest = value.slice("oci-layout://".length);
+  let digest = "";
+  const at = rest.lastIndexOf("@");
+  if (at >= 0) {
+    digest = rest.slice(at + 1);
+    rest = rest.slice(0, at);
+    const problem = digestProblem(digest);
+    if (problem !== undefined)
+      throw usageError(`invalid oci-layout reference ${JSON.stringify(value)}: ${problem}`);
+  }
+  const colon = rest.lastIndexOf(":");
+  const isTag = colon > rest.lastIndexOf("/");
+  if (!isTag) return { path: rest, tag: "latest", digest };
+  return { path: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
+}
+
+/** The digest of a tag in a layout's index; of the only entry when none has the tag. */
+function layoutDigest(path: string, tag: string, value: string): string {
+  const fail = (reason: string): never => {
+    throw new BuildError(
+      "not_found",
+      `oci-layout reference ${JSON.stringify(value)} could not be resolved: ${reason}`,
+    );
+  };
+  let manifests: readonly LayoutEntry[];
+  try {
+    const index = JSON.parse(readFileSync(join(path, "index.json"), "utf8")) as { manifests?: LayoutEntry[] };
+    manifests = index.manifests ?? [];
+  } catch (error) {
+    return fail(errorMessage(error));
+  }
+  const named = manifests.find((entry) => {
+    const names = [
+      entry.annotations?.["org.opencontainers.image.ref.name"],
+      entry.annotations?.["io.containerd.image.name"],
+    ];
+    return names.some((name) => name === tag || name?.endsWith(`:${tag}`));
+  });
+  const entry = named ?? (manifests.length === 1 ? manifests[0] : undefined);
+  const digest = entry?.digest ?? "";
+  return digestProblem(digest) === undefined ? digest : fail(`no digest found for tag ${tag}`);
+}
+
+interface LayoutEntry {
+  readonly digest?: string;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
+function temporaryDir(cleanup: DisposableStore, prefix: string): string {
+  const dir = mkdtempSync(join(tmpdir(), prefix));
+  cleanup.defer(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+/** The words that a Go program has for a failed system call. */
+export function nodeReason(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  switch (code) {
+    case "ENOENT":
+      return "no such file or directory";
+    case "EACCES":
+      return "permission denied";
+    case "ENOTDIR":
+      return "not a directory";
+    case "EISDIR":
+      return "is a directory";
+    default:
+      return errorMessage(error);
+  }
+}
+
+/** True when a path exists, links not followed. */
+export function pathExists(path: string): boolean {
+  try {
+    lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
