@@ -1,0 +1,273 @@
+import { randomInt } from "node:crypto";
+import { closeSync, constants, writeSync } from "node:fs";
+import { BuildError } from "@kiln/base";
+import {
+  chmodAt,
+  chmodFd,
+  chownAt,
+  chownFd,
+  isDirectory,
+  isErrno,
+  isRegular,
+  linkAt,
+  mkdirAt,
+  mknodAt,
+  O,
+  openAt,
+  RootedFs,
+  removeTreeAt,
+  renameAt,
+  S,
+  setXattr,
+  symlinkAt,
+  tryStatAt,
+  utimesAt,
+  utimesFd,
+} from "@kiln/sys";
+import { GoMode, goPermissions, isGoDir, isGoRegular, isGoSymlink } from "./mode.ts";
+import type { Stat } from "./stat.ts";
+
+interface OpenDir {
+  readonly path: string;
+  readonly fd: number;
+}
+
+/** A directory's descriptor, and the name of an entry there. */
+interface Place {
+  readonly dirFd: number;
+  readonly name: string;
+}
+
+/**
+ * Writes entries into a directory, in fsutil's order. Everything is done relative to descriptors that were
+ * opened without following links, so that nothing planted inside (or put there meanwhile) leads out of it.
+ */
+export class DiskWriter implements Disposable {
+  readonly #root: RootedFs;
+  readonly #open: OpenDir[] = [];
+  readonly #dirTimes = new Map<string, Stat>();
+  readonly #touched = new Set<string>();
+
+  /** Throws when `root` can't be opened. */
+  constructor(root: string) {
+    this.#root = new RootedFs(root);
+  }
+
+  /** Removes a file or tree. */
+  remove(path: string): void {
+    const { dirFd, name } = this.#place(path);
+    this.#touch(path);
+    this.#closeBelow(path);
+    removeTreeAt(dirFd, name);
+  }
+
+  /**
+   * Puts an entry in its place, replacing what is there (a directory keeps what is in it). For a regular file
+   * the descriptor is returned, open for writing and empty.
+   */
+  put(path: string, stat: Stat): number | undefined {
+    const place = this.#place(path);
+    const old = tryStatAt(place.dirFd, place.name);
+    if (isGoDir(stat.mode)) this.#dirTimes.set(path, stat);
+    if (old && isDirectory(old) && isGoDir(stat.mode)) {
+      this.#setMetadata(place, stat);
+      return undefined;
+    }
+    this.#touch(path);
+    if (old === undefined) return this.#make(place, stat);
+    this.#closeBelow(path);
+    const temporary = { dirFd: place.dirFd, name: temporaryName() };
+    let fd: number | undefined;
+    try {
+      fd = this.#make(temporary, stat);
+      if (isDirectory(old) !== isGoDir(stat.mode)) removeTreeAt(place.dirFd, place.name);
+      renameAt({ fd: place.dirFd, path: temporary.name }, { fd: place.dirFd, path: place.name });
+      // A rename between two links to one inode does nothing.
+      if (stat.linkname !== "" && isGoRegular(stat.mode)) removeTreeAt(place.dirFd, temporary.name);
+    } catch (error) {
+      if (fd !== undefined) closeSync(fd);
+      removeTreeAt(place.dirFd, temporary.name);
+      throw error;
+    }
+    return fd;
+  }
+
+  /** Notes that an unchanged directory is there, so that its time can be put right at the end. */
+  keepDir(path: string, stat: Stat): void {
+    this.#dirTimes.set(path, stat);
+  }
+
+  /** Opens a file that {@link put} made, again for writing. */
+  reopen(path: string): number {
+    const { dirFd, name } = this.#place(path);
+    try {
+      return openAt(dirFd, name, O.WRONLY | O.NOFOLLOW);
+    } catch (error) {
+      const now = tryStatAt(dirFd, name);
+      if (!isErrno(error, "EACCES") || now === undefined || !isRegular(now)) throw error;
+      // Read-only for ourselves; finishFile puts the mode back.
+      chmodAt(dirFd, name, 0o600);
+      return openAt(dirFd, name, O.WRONLY | O.NOFOLLOW);
+    }
+  }
+
+  /** Finishes a file after its contents: closes it and sets its time (and mode: writing clears setuid). */
+  finishFile(fd: number, stat: Stat): void {
+    try {
+      if (stat.mode & (GoMode.SETUID | GoMode.SETGID) || (stat.mode & 0o200) === 0)
+        chmodFd(fd, goPermissions(stat.mode));
+      utimesFd(fd, stat.modTime, stat.modTime);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** Writes a whole file at the top, replacing whatever is there. */
+  writeTopFile(name: string, chunks: readonly Uint8Array[]): void {
+    removeTreeAt(this.#root.fd, name);
+    const fd = openAt(this.#root.fd, name, O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW, 0o644);
+    try {
+      for (const chunk of chunks) writeAll(fd, chunk);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** Sets the times of directories whose contents have changed, deepest first. */
+  finishDirs(): void {
+    for (const path of [...this.#touched].sort((a, b) => b.length - a.length)) {
+      const stat = this.#dirTimes.get(path);
+      if (stat === undefined) continue;
+      const { dirFd, name } = this.#place(path);
+      const now = tryStatAt(dirFd, name);
+      if (now && isDirectory(now)) utimesAt(dirFd, name, stat.modTime, stat.modTime);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const { fd } of this.#open.splice(0)) closeSync(fd);
+    this.#root[Symbol.dispose]();
+  }
+
+  #touch(path: string): void {
+    const slash = path.lastIndexOf("/");
+    if (slash > 0) this.#touched.add(path.slice(0, slash));
+    this.#touched.add(path);
+  }
+
+  #closeBelow(path: string): void {
+    while (this.#open.length > 0) {
+      const last = this.#open.at(-1) as OpenDir;
+      if (last.path !== path && !last.path.startsWith(`${path}/`)) return;
+      closeSync(last.fd);
+      this.#open.pop();
+    }
+  }
+
+  /** Opens the directory of an entry step by step, each a real directory. */
+  #place(path: string): Place {
+    const parts = path.split("/");
+    const name = parts.pop() as string;
+    const dir = parts.join("/");
+    while (this.#open.length > 0) {
+      const last = this.#open.at(-1) as OpenDir;
+      if (last.path === dir || dir.startsWith(`${last.path}/`)) break;
+      closeSync(last.fd);
+      this.#open.pop();
+    }
+    for (const part of parts.slice(this.#open.length)) {
+      const above = this.#open.at(-1);
+      const fd = openAt(above?.fd ?? this.#root.fd, part, O.PATH | O.DIRECTORY | O.NOFOLLOW);
+      this.#open.push({ path: above ? `${above.path}/${part}` : part, fd });
+    }
+    return { dirFd: this.#open.at(-1)?.fd ?? this.#root.fd, name };
+  }
+
+  #make(place: Place, stat: Stat): number | undefined {
+    const { dirFd, name } = place;
+    if (isGoDir(stat.mode)) mkdirAt(dirFd, name, 0o700);
+    else if (stat.mode & (GoMode.DEVICE | GoMode.NAMED_PIPE)) this.#makeSpecial(place, stat);
+    else if (isGoSymlink(stat.mode)) symlinkAt(stat.linkname, dirFd, name);
+    else if (!isGoRegular(stat.mode))
+      throw new BuildError("invalid_argument", `cannot create ${stat.path}: unknown file type`);
+    else if (stat.linkname !== "") this.#makeLink(place, stat.linkname);
+    else return this.#makeFile(place, stat);
+    this.#setMetadata(place, stat);
+    return undefined;
+  }
+
+  #makeFile(place: Place, stat: Stat): number {
+    const flags = O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW | constants.O_NONBLOCK;
+    const fd = openAt(place.dirFd, place.name, flags, 0o600);
+    try {
+      setXattrs(fd, stat);
+      chownFd(fd, stat.uid, stat.gid);
+      chmodFd(fd, goPermissions(stat.mode));
+      utimesFd(fd, stat.modTime, stat.modTime);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    return fd;
+  }
+
+  /** Links to a file that came before; its path is resolved inside the root without following a last link. */
+  #makeLink(place: Place, target: string): void {
+    const parts = target.split("/");
+    const name = parts.pop() as string;
+    const opened: number[] = [];
+    try {
+      let fd = this.#root.fd;
+      for (const part of parts) {
+        fd = openAt(fd, part, O.PATH | O.DIRECTORY | O.NOFOLLOW);
+        opened.push(fd);
+      }
+      linkAt({ fd, path: name }, { fd: place.dirFd, path: place.name });
+    } finally {
+      for (const fd of opened) closeSync(fd);
+    }
+  }
+
+  #makeSpecial(place: Place, stat: Stat): void {
+    const kind = stat.mode & GoMode.CHAR_DEVICE ? S.IFCHR : stat.mode & GoMode.NAMED_PIPE ? S.IFIFO : S.IFBLK;
+    mknodAt(place.dirFd, place.name, (stat.mode & GoMode.PERM) | kind, {
+      major: Number(stat.devmajor),
+      minor: Number(stat.devminor),
+    });
+  }
+
+  #setMetadata(place: Place, stat: Stat): void {
+    const { dirFd, name } = place;
+    if (isGoDir(stat.mode) && Object.keys(stat.xattrs).length > 0) {
+      const fd = openAt(dirFd, name, O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
+      try {
+        setXattrs(fd, stat);
+      } finally {
+        closeSync(fd);
+      }
+    }
+    chownAt(dirFd, name, stat.uid, stat.gid);
+    if (!isGoSymlink(stat.mode)) chmodAt(dirFd, name, goPermissions(stat.mode));
+    utimesAt(dirFd, name, stat.modTime, stat.modTime);
+  }
+}
+
+/** Attributes that the file system doesn't take are left out, as in the original. */
+function setXattrs(fd: number, stat: Stat): void {
+  for (const [name, value] of Object.entries(stat.xattrs)) {
+    try {
+      setXattr(fd, name, value);
+    } catch (error) {
+      if (!isErrno(error, "ENOTSUP", "EPERM", "EACCES", "EINVAL", "ERANGE", "ENOSPC", "E2BIG")) throw error;
+    }
+  }
+}
+
+/** Writes all bytes to a descriptor. */
+export function writeAll(fd: number, data: Uint8Array): void {
+  for (let at = 0; at < data.length; ) at += writeSync(fd, data, at, data.length - at);
+}
+
+function temporaryName(): string {
+  return `.tmp.${String(randomInt(1e9, 2e9)).slice(1)}`;
+}

@@ -1,0 +1,109 @@
+import { readdirSync, realpathSync } from "node:fs";
+import { join } from "node:path";
+import { BuildError, codeOfNodeError, errorMessage } from "@kiln/base";
+import { comparePaths, decodeLatin1Path, fsPath, isErrno, lstat, O, RootedFs, S, tryLstat } from "@kiln/sys";
+import { type SeenInodes, type Stat, statEntry } from "./stat.ts";
+
+/** One entry of a walk; the stat is read when it is asked for. */
+export interface TreeEntry {
+  readonly path: string;
+  readonly isDir: boolean;
+  readonly isSymlink: boolean;
+  /** Undefined when the entry has vanished meanwhile. `seen` is the walk's memory of hard links. */
+  stat(seen?: SeenInodes): Stat | undefined;
+}
+
+/**
+ * A tree of files to send. Walks go in fsutil's order: names sorted by bytes, a directory right before what
+ * is in it, the root itself left out.
+ */
+export interface FileTree {
+  /**
+   * Entries below `dir` (the root unless told), one level: the caller goes down by itself. Throws the error
+   * of reading the directory; an empty list when it has vanished.
+   */
+  list(dir: string): readonly TreeEntry[];
+  /** Descriptor of a regular file, to be closed by the caller. Throws `not_found` and others. */
+  open(path: string): number;
+}
+
+/** A directory of this machine. Paths are resolved inside it: links that lead out are not followed. */
+export class DiskTree implements FileTree, Disposable {
+  readonly root: string;
+  #rooted: RootedFs | undefined;
+
+  /** Throws `not_found` when `root` doesn't exist and `failed_precondition` when it is no directory. */
+  constructor(root: string) {
+    try {
+      this.root = realpathSync(root);
+    } catch (error) {
+      throw new BuildError(codeOfNodeError(error), `resolve ${root}: ${errorMessage(error)}`, {
+        cause: error,
+      });
+    }
+    if ((lstat(this.root).mode & S.IFMT) !== S.IFDIR) {
+      throw new BuildError("failed_precondition", `stat ${root}: not a directory`);
+    }
+  }
+
+  list(dir: string): readonly TreeEntry[] {
+    const full = dir === "" ? this.root : join(this.root, dir);
+    let names: { name: string; isDirectory(): boolean; isSymbolicLink(): boolean }[];
+    try {
+      names = readdirSync(fsPath(full), { withFileTypes: true, encoding: "latin1" });
+    } catch (error) {
+      if (isErrno(error, "ENOENT", "ENOTDIR")) return [];
+      throw error;
+    }
+    const out = names.map((d) => this.#entry(dir, decodeLatin1Path(d.name), d));
+    return out.sort((a, b) => comparePaths(a.path, b.path));
+  }
+
+  #entry(dir: string, name: string, type: { isDirectory(): boolean; isSymbolicLink(): boolean }): TreeEntry {
+    const path = dir === "" ? name : `${dir}/${name}`;
+    const full = `${this.root}/${path}`;
+    return {
+      path,
+      isDir: type.isDirectory(),
+      isSymlink: type.isSymbolicLink(),
+      stat: (seen) => {
+        const st = tryLstat(full);
+        if (st === undefined) return undefined;
+        try {
+          return statEntry(full, path, st, seen);
+        } catch (error) {
+          if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
+          throw error;
+        }
+      },
+    };
+  }
+
+  open(path: string): number {
+    this.#rooted ??= new RootedFs(this.root);
+    return this.#rooted.open(path, O.RDONLY | O.NOFOLLOW | O.NONBLOCK);
+  }
+
+  /** Closes the descriptor that {@link open} keeps. */
+  [Symbol.dispose](): void {
+    this.#rooted?.[Symbol.dispose]();
+    this.#rooted = undefined;
+  }
+}
+
+/** Every entry of a tree in fsutil's order. */
+export function* walkTree(tree: FileTree): Generator<Stat, void, undefined> {
+  const seen: SeenInodes = new Map();
+  const stack: Iterator<TreeEntry>[] = [tree.list("")[Symbol.iterator]()];
+  while (stack.length > 0) {
+    const next = (stack.at(-1) as Iterator<TreeEntry>).next();
+    if (next.done) {
+      stack.pop();
+      continue;
+    }
+    const stat = next.value.stat(seen);
+    if (stat === undefined) continue;
+    yield stat;
+    if (next.value.isDir) stack.push(tree.list(next.value.path)[Symbol.iterator]());
+  }
+}
