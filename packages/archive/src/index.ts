@@ -17,4 +17,6 @@ export { rewriteTar, rewriteTimestamps } from "./rewrite.ts";
 export { encodeTarHeader, tarPadding, tarTrailer } from "./tar-encoder.ts";
 export { DEFAULT_LIMITS, type TarHandler, TarReader, type TarReaderOptions } from "./tar-reader.ts";
 export { type TarEntry, TarWriter, tarEntries } from "./tar-stream.ts";
+export { ThreadPool } from "./thread-pool.ts";
+export { serveJobs } from "./thread-server.ts";
 export type * from "./types.ts";

@@ -1,93 +1,23 @@
-import { availableParallelism } from "node:os";
-import { Worker } from "node:worker_threads";
-import { BuildError, createDeferred, type Deferred, Semaphore } from "@kiln/base";
 import { entryPath } from "@kiln/sys";
 import type { LayerJob, LayerJobContext, LayerJobResults } from "./layer-job.ts";
-import { type FromWorker, fromPlainError, type ToWorker } from "./layer-message.ts";
+import { ThreadPool } from "./thread-pool.ts";
 
-const MAX_THREADS = 8;
-
-interface Running {
-  readonly deferred: Deferred<unknown>;
-  readonly onProgress: ((bytes: number) => void) | undefined;
-}
-
-interface Thread {
-  readonly worker: Worker;
-  running: Running | undefined;
-}
-
-/**
- * Threads that unpack, compare and compress layers, so that the event loop stays free. They start when
- * first needed and don't keep the process alive while idle.
- */
+/** Threads that unpack, compare and compress layers, so that the event loop stays free. */
 export class LayerPool implements AsyncDisposable {
-  readonly #permits: Semaphore;
-  readonly #idle: Thread[] = [];
-  readonly #all = new Set<Thread>();
-  #closed = false;
+  readonly #threads: ThreadPool<LayerJob>;
 
-  /** `threads`: at most this many; by default one for each processor, at least 2 and at most 8. */
-  constructor(threads: number = Math.min(MAX_THREADS, Math.max(2, availableParallelism()))) {
-    this.#permits = new Semaphore(threads);
+  /** `threads`: at most this many; see {@link ThreadPool}. */
+  constructor(threads?: number) {
+    this.#threads = new ThreadPool(entryPath(import.meta.url, "layer-worker"), threads);
   }
 
   /** Does a job on a free thread. @throws what `runLayerJob` throws, the reason of `signal` */
-  async run<J extends LayerJob>(job: J, ctx: LayerJobContext): Promise<LayerJobResults[J["kind"]]> {
-    using _permit = await this.#permits.acquire(ctx.signal);
-    if (this.#closed) throw new BuildError("unavailable", "layer pool is closed");
-    const thread = this.#idle.pop() ?? this.#start();
-    const deferred = createDeferred<unknown>();
-    thread.running = { deferred, onProgress: ctx.onProgress };
-    thread.worker.ref();
-    const onAbort = (): void => this.#post(thread, { kind: "cancel" });
-    ctx.signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      this.#post(thread, { kind: "run", job });
-      if (ctx.signal.aborted) onAbort();
-      return (await deferred.promise) as LayerJobResults[J["kind"]];
-    } catch (error) {
-      ctx.signal.throwIfAborted();
-      throw error;
-    } finally {
-      ctx.signal.removeEventListener("abort", onAbort);
-      thread.running = undefined;
-      if (this.#all.has(thread)) {
-        thread.worker.unref();
-        this.#idle.push(thread);
-      }
-    }
-  }
-
-  #post(thread: Thread, message: ToWorker): void {
-    thread.worker.postMessage(message);
-  }
-
-  #start(): Thread {
-    const worker = new Worker(entryPath(import.meta.url, "layer-worker"), { trackUnmanagedFds: false });
-    const thread: Thread = { worker, running: undefined };
-    this.#all.add(thread);
-    worker.on("message", (message: FromWorker) => {
-      const running = thread.running;
-      if (!running) return;
-      if (message.kind === "progress") running.onProgress?.(message.bytes);
-      else if (message.kind === "done") running.deferred.resolve(message.result);
-      else running.deferred.reject(fromPlainError(message.error));
-    });
-    const onEnd = (reason: unknown): void => {
-      this.#all.delete(thread);
-      const at = this.#idle.indexOf(thread);
-      if (at >= 0) this.#idle.splice(at, 1);
-      thread.running?.deferred.reject(new BuildError("internal", "layer thread ended", { cause: reason }));
-    };
-    worker.once("error", onEnd);
-    worker.once("exit", onEnd);
-    return thread;
+  run<J extends LayerJob>(job: J, ctx: LayerJobContext): Promise<LayerJobResults[J["kind"]]> {
+    return this.#threads.run<LayerJobResults[J["kind"]]>(job, ctx);
   }
 
   /** Ends the threads; jobs that run fail. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closed = true;
-    await Promise.all([...this.#all].map((thread) => thread.worker.terminate()));
+    await this.#threads[Symbol.asyncDispose]();
   }
 }

@@ -1,8 +1,7 @@
 import { BuildError, codeOfNodeError, type ErrorCode, errorMessage } from "@kiln/base";
-import type { LayerJob } from "./layer-job.ts";
 
 /** From the pool to a thread. */
-export type ToWorker = { readonly kind: "run"; readonly job: LayerJob } | { readonly kind: "cancel" };
+export type ToWorker = { readonly kind: "run"; readonly job: unknown } | { readonly kind: "cancel" };
 
 /** From a thread to the pool. */
 export type FromWorker =

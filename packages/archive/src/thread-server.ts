@@ -1,0 +1,31 @@
+import { parentPort } from "node:worker_threads";
+import type { LayerJobContext } from "./layer-job.ts";
+import { type FromWorker, type ToWorker, toPlainError } from "./thread-message.ts";
+
+const PROGRESS_EVERY_MS = 100;
+
+/** Makes this thread a worker of a `ThreadPool`: every job that comes is passed to `run`. */
+export function serveJobs<Job>(run: (job: Job, ctx: LayerJobContext) => Promise<unknown>): void {
+  let cancel: AbortController | undefined;
+  const post = (message: FromWorker): void => parentPort?.postMessage(message);
+  const start = async (job: Job): Promise<void> => {
+    const controller = new AbortController();
+    cancel = controller;
+    let last = 0;
+    const onProgress = (bytes: number): void => {
+      const now = performance.now();
+      if (now - last < PROGRESS_EVERY_MS) return;
+      last = now;
+      post({ kind: "progress", bytes });
+    };
+    try {
+      post({ kind: "done", result: await run(job, { signal: controller.signal, onProgress }) });
+    } catch (error) {
+      post({ kind: "failed", error: toPlainError(error) });
+    }
+  };
+  parentPort?.on("message", (message: ToWorker) => {
+    if (message.kind === "cancel") cancel?.abort();
+    else void start(message.job as Job);
+  });
+}
