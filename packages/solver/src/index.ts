@@ -3,6 +3,7 @@ export {
   CacheKey,
   type CacheKeyInit,
   type CacheKeyLink,
+  type CacheKeyOrigin,
   type CacheRecord,
   CONTENT_OUTPUT,
   contentKey,
@@ -25,6 +26,8 @@ export {
 export { MemoryKeyStore } from "./cache/memory-key-store.ts";
 export type { CachedResult } from "./cached-result.ts";
 export { digestOfText, rootKey } from "./digest.ts";
+export { type CacheExportMode, type CacheExportOptions, exportCache } from "./export/export-cache.ts";
+export type { CacheExportLink, CacheExportResult, CacheExportTarget } from "./export/target.ts";
 export { failedVertex } from "./failure.ts";
 export type { Job, RanVertex } from "./job.ts";
 export type {

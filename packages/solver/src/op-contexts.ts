@@ -77,7 +77,7 @@ export class OpContexts<TOp, TResult> {
         if (op.deleted) void fn();
         else this.#partsOf(op).cleanups.push(fn);
       },
-      cacheOption: (key, ancestors) => this.#cacheOption(op, key, ancestors),
+      cacheOption: (key, ancestors) => op.cacheOption(key, ancestors),
       build: (edge, opts) =>
         this.#host.build(op, edge, {
           ...opts,
@@ -141,22 +141,6 @@ export class OpContexts<TOp, TResult> {
       now: () => this.#host.now(),
     });
     return runInternal(source, () => fn(this.#make({ ...parts, source, vertexDigest: digest })));
-  }
-
-  #cacheOption(first: OpState<TOp, TResult>, key: unknown, ancestors: boolean): unknown {
-    const waiting = [first];
-    const seen = new Set(waiting);
-    for (const op of waiting) {
-      if (this.sourceOf(op).failed) continue; // what a failed vertex offered is of no use
-      for (const map of op.maps) if (map.opts?.has(key)) return map.opts.get(key);
-      if (!ancestors) return undefined;
-      for (const input of op.inputs) {
-        if (seen.has(input.op)) continue;
-        seen.add(input.op);
-        waiting.push(input.op);
-      }
-    }
-    return undefined;
   }
 
   #partsOf(op: OpState<TOp, TResult>): OpParts<TOp, TResult> {

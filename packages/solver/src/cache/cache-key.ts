@@ -26,6 +26,12 @@ export interface CacheKeyInit<TResult> {
   readonly deps?: readonly (readonly CacheKeyLink<TResult>[])[];
   /** `false` keeps results of it out of exported caches. */
   readonly exportCache?: boolean | undefined;
+  readonly origin?: CacheKeyOrigin | undefined;
+}
+
+/** Who made a key: knows what loading its results may need. */
+export interface CacheKeyOrigin {
+  cacheOption(key: unknown, ancestors: boolean): unknown;
 }
 
 /**
@@ -40,6 +46,7 @@ export class CacheKey<TResult> {
   readonly vertex: string;
   readonly deps: readonly (readonly CacheKeyLink<TResult>[])[];
   readonly exportCache: boolean | undefined;
+  readonly origin: CacheKeyOrigin | undefined;
   /** Its id in each source in which it has been found or stored. */
   readonly ids = new Map<CacheSource<TResult>, string>();
   /** Results known for it, best first. */
@@ -56,6 +63,7 @@ export class CacheKey<TResult> {
     this.vertex = init.vertex ?? "";
     this.deps = init.deps ?? [];
     this.exportCache = init.exportCache;
+    this.origin = init.origin;
   }
 
   /** Id of a key without inputs; digest of the record in exported caches. */

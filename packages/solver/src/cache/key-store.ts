@@ -39,6 +39,11 @@ export interface CacheKeyStore {
   links(id: string, link: CacheLinkInfo): readonly string[];
   /** All links that lead to a key. */
   backlinks(id: string): readonly CacheBacklink[];
+  /**
+   * Digest under which exported caches list what a link of this store leads to; `rootKey` of the link's
+   * digest and output when absent.
+   */
+  recordDigest?(link: CacheLinkInfo): string;
 }
 
 /** A stored result. */

@@ -51,6 +51,7 @@ function commitKeys<TOp, TResult>(edge: EdgeState<TOp, TResult>): CacheKey<TResu
     vertex: op.vertex.digest,
     deps: edge.deps.map((dep) => inputLinks(dep)),
     exportCache: op.vertex.options.exportCache,
+    origin: op,
   });
   key.alternates = edge.alternates;
   return [key];

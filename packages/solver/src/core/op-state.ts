@@ -88,6 +88,23 @@ export class OpState<TOp, TResult> implements Holder<TOp, TResult> {
     return this.vertex.options.ignoreCache === true;
   }
 
+  /** Nearest value under `key` in the options of its cache maps or, with `ancestors`, those of its inputs. */
+  cacheOption(key: unknown, ancestors: boolean): unknown {
+    const waiting: OpState<TOp, TResult>[] = [this];
+    const seen = new Set(waiting);
+    for (const op of waiting) {
+      if (op.map.work.kind === "failed" || op.exec.work.kind === "failed") continue;
+      for (const map of op.maps) if (map.opts?.has(key)) return map.opts.get(key);
+      if (!ancestors) return undefined;
+      for (const input of op.inputs) {
+        if (seen.has(input.op)) continue;
+        seen.add(input.op);
+        waiting.push(input.op);
+      }
+    }
+    return undefined;
+  }
+
   /** The edge of output `index`, made on first use. It may have been merged into another. */
   edge(index: number): EdgeState<TOp, TResult> {
     let edge = this.edges.get(index);

@@ -90,6 +90,7 @@ function adoptMaps<TOp, TResult>(core: Core<TOp, TResult>, edge: EdgeState<TOp, 
       output: edge.index,
       vertex: op.vertex.digest,
       exportCache: op.vertex.options.exportCache,
+      origin: op,
     });
     key.alternates = edge.alternates;
     edge.rootKeys.push(key);
@@ -180,6 +181,7 @@ function matchedKey<TOp, TResult>(edge: EdgeState<TOp, TResult>, match: Match<TR
     vertex: op.vertex.digest,
     deps: edge.deps.map((dep) => inputLinks(dep)),
     exportCache: op.vertex.options.exportCache,
+    origin: op,
   });
   key.alternates = edge.alternates;
   for (const source of op.sources) key.ids.set(source, source === match.source ? match.id : "");

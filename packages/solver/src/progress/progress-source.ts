@@ -60,10 +60,6 @@ export class ProgressSource implements ProgressWriter {
     this.#setVertex({ ...this.#vertex, cached, completedMs: this.#init.now(), error });
   }
 
-  get failed(): boolean {
-    return this.#vertex.error !== undefined;
-  }
-
   status(update: StatusUpdate): void {
     const value: StatusProgress = {
       id: update.id,
