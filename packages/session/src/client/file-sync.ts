@@ -1,0 +1,78 @@
+import { FileSync } from "@kiln/api/filesync";
+import { BuildError } from "@kiln/base";
+import { pathOf } from "@kiln/grpc/client";
+import type { CallContext, Router } from "@kiln/grpc/server";
+import {
+  DiskTree,
+  type FilterOptions,
+  packetCodec,
+  sendTree,
+  sourceOfTree,
+  type TreeSource,
+} from "../fsutil/index.ts";
+import { listFromLines, sessionHeaders } from "../headers.ts";
+import type { Attachable } from "./attachable.ts";
+
+/** A directory that the daemon may read. */
+export interface SharedDir {
+  /** Path on this machine, or anything that gives a source for the daemon's filter. */
+  readonly dir: string | ((filter: FilterOptions) => TreeSource);
+  /** May change what is sent; {@link asRoot} is what build contexts want. */
+  readonly map?: FilterOptions["map"];
+}
+
+/** Makes all entries belong to root, as every client does for build contexts. */
+export const asRoot: NonNullable<FilterOptions["map"]> = (_path, stat) => {
+  stat.uid = 0;
+  stat.gid = 0;
+  return "keep";
+};
+
+/** Bytes that a directory's transfer has sent. */
+export type SyncProgress = (name: string, sizeBytes: number, done: boolean) => void;
+
+/** Serves directories by name to the daemon. */
+export class FileSyncProvider implements Attachable {
+  readonly #lookup: (name: string) => SharedDir | undefined;
+  readonly #onProgress: SyncProgress | undefined;
+
+  constructor(
+    dirs: ReadonlyMap<string, SharedDir> | ((name: string) => SharedDir | undefined),
+    opts: { readonly onProgress?: SyncProgress } = {},
+  ) {
+    this.#lookup = typeof dirs === "function" ? dirs : (name) => dirs.get(name);
+    this.#onProgress = opts.onProgress;
+  }
+
+  addTo(router: Router): void {
+    router.add(FileSync, {});
+    router.addRaw(pathOf(FileSync.method.diffCopy), async (call, ctx) => {
+      const name = listOf(ctx, sessionHeaders.dirName)[0] ?? "";
+      using tree = this.#open(name, ctx);
+      await sendTree(call.as(packetCodec), tree.source, {
+        signal: ctx.signal,
+        onProgress: (sizeBytes, done) => this.#onProgress?.(name, sizeBytes, done),
+      });
+    });
+  }
+
+  #open(name: string, ctx: CallContext): { readonly source: TreeSource } & Disposable {
+    const shared = this.#lookup(name);
+    if (!shared) throw new BuildError("not_found", `no access allowed to dir ${JSON.stringify(name)}`);
+    const filter: FilterOptions = {
+      include: listOf(ctx, sessionHeaders.includePatterns),
+      exclude: listOf(ctx, sessionHeaders.excludePatterns),
+      followPaths: listOf(ctx, sessionHeaders.followPaths),
+      map: shared.map,
+    };
+    if (typeof shared.dir === "function") {
+      return { source: shared.dir(filter), [Symbol.dispose]: () => undefined };
+    }
+    const tree = new DiskTree(shared.dir);
+    return { source: sourceOfTree(tree, filter), [Symbol.dispose]: () => tree[Symbol.dispose]() };
+  }
+}
+
+function listOf(ctx: CallContext, key: string): string[] {
+  return listFromLines(ctx.metadata.getAll(key), ctx.metadata.get(`${key}-encoded`));
+}

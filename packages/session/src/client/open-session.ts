@@ -1,0 +1,78 @@
+import { Control } from "@kiln/api/control";
+import { BuildError, errorMessage, isBuildError } from "@kiln/base";
+import { newId } from "@kiln/formats";
+import { HealthStatus, openMessageDuplex, Router } from "@kiln/grpc";
+import type { Channel } from "@kiln/grpc/client";
+import { queryEscape, sessionHeaders } from "../headers.ts";
+import type { Attachable } from "./attachable.ts";
+
+/** How to open a session. */
+export interface SessionOptions {
+  /** A fresh one unless given. */
+  readonly id?: string;
+  /** Lets the daemon reuse what it has of a directory in later sessions with the same key. */
+  readonly sharedKey?: string;
+  readonly name?: string;
+  readonly signal?: AbortSignal;
+  /** Gets what attachables throw that is no BuildError. */
+  readonly onBug?: (error: unknown, path: string) => void;
+}
+
+/** A running session. */
+export interface ClientSession extends AsyncDisposable {
+  readonly id: string;
+  /** Resolves when the session has ended as it should, rejects with the daemon's error otherwise. */
+  readonly closed: Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Opens a session over a daemon's control connection; the attachables answer until it is closed. */
+export async function openSession(
+  control: Channel,
+  attachables: readonly Attachable[],
+  opts: SessionOptions = {},
+): Promise<ClientSession> {
+  const id = opts.id ?? newId();
+  const router = new Router(opts.onBug === undefined ? {} : { onBug: opts.onBug });
+  new HealthStatus().addTo(router);
+  for (const attachable of attachables) attachable.addTo(router);
+  const metadata: [string, string][] = [[sessionHeaders.id, id], ...sharedKeyLines(opts.sharedKey ?? "")];
+  if (opts.name !== undefined) metadata.push([sessionHeaders.name, queryEscape(opts.name)]);
+  for (const path of router.paths) metadata.push([sessionHeaders.method, path]);
+  const call = await control.call(Control.method.session, { metadata, signal: opts.signal });
+  let ended: unknown;
+  const stream = openMessageDuplex({
+    async receive() {
+      try {
+        return (await call.receive())?.data;
+      } catch (error) {
+        ended = error;
+        throw error;
+      }
+    },
+    send: (data) => call.send({ data }),
+    closeSend: () => call.closeSend(),
+    cancel: () => call.cancel(),
+  });
+  const connection = router.accept(stream, { transport: "session" });
+  let closing = false;
+  const closed = connection.closed.then(() => {
+    if (ended === undefined || closing) return;
+    if (isBuildError(ended)) throw ended;
+    throw new BuildError("unavailable", `session ${id} was lost: ${errorMessage(ended)}`, { cause: ended });
+  });
+  closed.catch(() => undefined);
+  const close = async (): Promise<void> => {
+    closing = true;
+    await connection.close({ force: true });
+  };
+  return { id, closed, close, [Symbol.asyncDispose]: close };
+}
+
+function sharedKeyLines(key: string): [string, string][] {
+  if (/^[\x20-\x7e]*$/.test(key)) return [[sessionHeaders.sharedKey, key]];
+  return [
+    [sessionHeaders.sharedKey, queryEscape(key)],
+    [sessionHeaders.sharedKeyEncoded, "1"],
+  ];
+}

@@ -1,0 +1,10 @@
+export { SessionAuth, type SessionCredentials } from "./auth.ts";
+export { callOn, requireMethod, type SessionCaller } from "./caller.ts";
+export { contentOf } from "./content.ts";
+export { checkPolicy, finalizeExport, findExporters } from "./exporter.ts";
+export { type ExportTarget, openFileWriter, type RemoteFileWriter, sendDirectory } from "./file-send.ts";
+export { type FileSyncRequest, syncDirectory } from "./file-sync.ts";
+export { type SessionGroup, SessionManager, type SessionManagerOptions } from "./manager.ts";
+export { getSecret } from "./secrets.ts";
+export { checkSshAgent, mountSshSocket, type SshSocket, type SshSocketOptions } from "./ssh.ts";
+export { pullUpload } from "./upload.ts";
