@@ -1,3 +1,4 @@
+export { createSession } from "./build-session.ts";
 export { BuildkitClient, type ConnectOptions } from "./client.ts";
 export {
   DEFAULT_ADDRESS,
@@ -8,7 +9,11 @@ export {
   tlsFilesIn,
 } from "./dial.ts";
 export { type BuildFailure, failureOf } from "./failure.ts";
+export { openFileSink, streamSink } from "./file-sinks.ts";
 export { enabledCaps, GatewayClient, type GatewaySolve } from "./gateway.ts";
+export { type PreparedCaches, prepareLocalCaches } from "./local-caches.ts";
+export { type EntryName, type IndexEntry, OciIndex } from "./oci-index.ts";
+export { prefixed } from "./rpc-error.ts";
 export {
   probe,
   type SolveOptions,

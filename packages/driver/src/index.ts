@@ -30,6 +30,7 @@ export {
   updateNode,
   validateName,
 } from "./node-group.ts";
+export { type Login, RegistryLogins } from "./registry-login.ts";
 export { validateRemoteEndpoint } from "./remote-driver.ts";
 export { type ResolvedNode, resolveNodes } from "./resolve-nodes.ts";
 export { asVertex, type PartReporter } from "./vertex.ts";

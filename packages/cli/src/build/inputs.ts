@@ -26,7 +26,7 @@ export interface BuildInputs {
   readonly dirs: Map<string, string>;
   /** OCI layouts that the daemon may read, by random name. */
   readonly ociStores: Map<string, string>;
-  /** A context that is sent as it is, by the last part of its URL. */
+  /** Archives that are sent as they are, by the frontend attribute that gets their URL. */
   readonly uploads: Map<string, Readable>;
   /** Name of the directory that the context's cache is kept under; empty for a remote context. */
   sharedKey: string;
@@ -113,9 +113,7 @@ async function prepareStdin(
   const head = await sources.stdin.peek();
   if (head.length === 0) throw usageError("unable to prepare context: standard input is empty");
   if (isArchive(head)) {
-    const id = newId();
-    inputs.uploads.set(id, sources.stdin.stream());
-    inputs.attrs.set("context", `http://buildkit-session/${id}`);
+    inputs.uploads.set("context", sources.stdin.stream());
     return request.dockerfile === "" ? {} : { name: request.dockerfile };
   }
   if (request.dockerfile !== "") {

@@ -19,9 +19,12 @@ export type OutputTarget =
 
 /** One output, ready for a solve. */
 export interface PreparedOutput {
-  readonly type: string;
+  /** May change once it's known what the target takes. */
+  type: string;
   readonly attrs: Map<string, string>;
   readonly target: OutputTarget;
+  /** The result can't be told without a list of manifests: several platforms, or attestations. */
+  needsManifestList?: boolean;
 }
 
 /** What decides about outputs besides the request. */
@@ -86,7 +89,10 @@ function withShorthands(outputs: PreparedOutput[], rules: OutputRules): Prepared
   const all = [...outputs];
   if (rules.push) {
     const images = all.filter(({ type }) => type === "image");
-    for (const image of images) image.attrs.set("push", "true");
+    for (const { attrs } of images) {
+      attrs.set("push", "true");
+      if (!attrs.has("unpack")) attrs.set("unpack", "false");
+    }
     if (images.length === 0) {
       const attrs = new Map([
         ["push", "true"],

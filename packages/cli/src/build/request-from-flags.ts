@@ -55,7 +55,7 @@ export function requestFromFlags(
   const noCacheFilter = given(flags, "no-cache-filter").flatMap((value) => value.split(","));
   const noCache = flags.bool("no-cache");
   if (noCache && noCacheFilter.length > 0) {
-    throw usageError("cannot currently be used together: --no-cache-filter, --no-cache");
+    throw usageError("--no-cache and --no-cache-filter cannot currently be used together");
   }
   const request: BuildRequest = {
     name: "default",

@@ -172,14 +172,22 @@ export function finishOutputs(
       "multiple outputs currently unsupported by the current BuildKit daemon, please upgrade to version v0.13+ or use a single output",
     );
   }
+  const needsManifestList = request.platforms.length > 1 || request.attests.some(({ disabled }) => !disabled);
   for (const output of outputs) {
     const { type, attrs } = output;
+    if (needsManifestList && type === "docker" && output.target.kind === "file") {
+      throw new BuildError(
+        "unimplemented",
+        "docker exporter does not support exporting manifest lists, use the oci exporter instead",
+      );
+    }
+    output.needsManifestList = needsManifestList;
+    for (const annotation of request.annotations) attrs.set(annotationKey(annotation), annotation.value);
     if (type !== "image" && type !== "oci" && type !== "docker") continue;
     if (tags.length > 0) attrs.set("name", tags.join(","));
     else if (type === "image" && !attrs.get("name") && isTrue(attrs.get("push"))) {
       throw usageError("tag is needed when pushing to registry");
     }
-    for (const annotation of request.annotations) attrs.set(annotationKey(annotation), annotation.value);
     const buildInfo = request.args.get("BUILDKIT_INLINE_BUILDINFO_ATTRS");
     if (buildInfo !== undefined) attrs.set("buildinfo-attrs", buildInfo);
     if (noArtifact && type !== "docker" && !attrs.has("oci-artifact")) attrs.set("oci-artifact", "false");

@@ -1,0 +1,321 @@
+/** Runs build requests on the nodes of a builder. */
+
+import type { Result } from "@kiln/api/gateway";
+import type { Definition } from "@kiln/api/pb";
+import type { BuildRequest } from "@kiln/bake";
+import { BuildError, DisposableStore, errorMessage, isBuildError } from "@kiln/base";
+import { enabledCaps, type GatewayClient, probe, type SolveResult } from "@kiln/client";
+import { type Builder, type BuilderRegistry, type ResolvedNode, resolveNodes } from "@kiln/driver";
+import { newId } from "@kiln/formats";
+import { formatPlatform, parsePlatform } from "@kiln/oci";
+import type { SolveStatus } from "@kiln/progress";
+import { prepareCaches } from "./caches.ts";
+import { fetchDockerfile } from "./fetch-dockerfile.ts";
+import { gitAttributes } from "./git-info.ts";
+import { withMissingFileHint } from "./hints.ts";
+import { type BuildInputs, prepareInputs } from "./inputs.ts";
+import { type OutputRules, type PreparedOutput, prepareOutputs } from "./outputs.ts";
+import { addProvenance } from "./provenance.ts";
+import { isRemoteUrl } from "./remote-url.ts";
+import { prepareSecrets } from "./secrets.ts";
+import { createBuildSession } from "./session.ts";
+import { finishOutputs, type SolveAttrs, solveAttrs } from "./solve-attrs.ts";
+import { readSourcePolicy } from "./source-policy.ts";
+import type { StdinSource } from "./stdin-source.ts";
+
+/** The environment of a run of builds. */
+export interface BuildEnvironment {
+  readonly builder: Builder;
+  readonly registry: BuilderRegistry;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly rules: OutputRules;
+  readonly stdin: StdinSource;
+  readonly stdout: NodeJS.WritableStream;
+  readonly onStatus: (status: SolveStatus) => void;
+  readonly warn: (message: string) => void;
+  readonly signal: AbortSignal;
+  /** Provenance for the metadata file: how much, or none. */
+  readonly provenance: "min" | "max" | "disabled";
+  readonly debug: boolean;
+}
+
+/** What one build gave. */
+export interface BuildOutcome {
+  readonly response: Map<string, string>;
+  /** How messages name the Dockerfile. */
+  readonly dockerfileLabel: string;
+  /** `builder/node/ref`. */
+  readonly ref: string;
+}
+
+/** What a build has of other builds that it depends on, by the name of its context. */
+export type LinkedInputs = ReadonlyMap<string, LinkedInput>;
+
+/** The result of a build, as another build's context. */
+export interface LinkedInput {
+  readonly definition: Definition | undefined;
+  readonly metadata: Readonly<Record<string, Uint8Array>>;
+}
+
+/** Hooks of a caller that runs several builds that depend on each other. */
+export interface BuildLinks {
+  /** Waits for what this build's `target:` contexts give; names are those of its contexts. */
+  readonly inputs?: () => Promise<LinkedInputs>;
+  /** Called with the result before the build ends; the build stays open until it resolves. */
+  readonly onResult?: (result: Result | undefined, gateway: GatewayClient) => Promise<void>;
+  /** Records with one group are of one command. */
+  readonly groupRef?: string;
+}
+
+/** Resolves nodes for a request, then builds on them. */
+export async function runBuild(
+  request: BuildRequest,
+  environment: BuildEnvironment,
+  links: BuildLinks = {},
+): Promise<BuildOutcome> {
+  const { builder, signal, onStatus } = environment;
+  if (!builder.isEmbedded) environment.registry.store.touch(builder.name);
+  const outputs = prepareOutputs(request, environment.rules);
+  const nodes = await resolveNodes(
+    builder.nodes,
+    request.platforms.map((text) => parsePlatform(text)),
+    {
+      signal,
+      onStatus,
+    },
+  );
+  if (nodes.length > 1) checkMultiNode(outputs);
+  await using cleanup = new DisposableStore();
+  const outcomes = await Promise.all(
+    nodes.map((node) =>
+      runOnNode(
+        { ...request, platforms: node.platforms.map(formatPlatform) },
+        { ...environment, node, outputs, cleanup, spansNodes: nodes.length > 1, links },
+      ),
+    ),
+  );
+  return outcomes[0] as BuildOutcome;
+}
+
+interface NodeBuild extends BuildEnvironment {
+  readonly node: ResolvedNode;
+  readonly outputs: readonly PreparedOutput[];
+  readonly cleanup: DisposableStore;
+  readonly spansNodes: boolean;
+  readonly links: BuildLinks;
+}
+
+async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<BuildOutcome> {
+  const { env, node, signal } = build;
+  const [caps, inputs] = await Promise.all([
+    probeCaps(node),
+    prepareInputs(request, {
+      stdin: build.stdin,
+      cleanup: build.cleanup,
+      fetchDockerfile: (url) => fetchDockerfile(node.client, url, { onStatus: build.onStatus, signal }),
+    }),
+  ]);
+  const facts = { caps, proxyArgs: build.registry.proxyArgs() };
+  const solve = solveAttrs(request, facts, { env, spansNodes: build.spansNodes });
+  await addInputAttrs(solve, inputs, { ...build, request });
+  const outputs = finishOutputs(defaultOutputs(build.outputs, request, build), request, { caps, env });
+  const caches = prepareCaches(request, { caps, env });
+  const ref = newId();
+  const session = await createBuildSession({
+    inputs,
+    outputs,
+    caches,
+    secrets: prepareSecrets(request.secrets, env),
+    ssh: request.ssh.length === 0 && inputs.usesGitSsh ? [{ id: "default", paths: [] }] : request.ssh,
+    sharedKey:
+      inputs.sharedKey === "" ? "" : `${inputs.sharedKey}:${build.registry.store.config.nodeIdentifier()}`,
+    dockerConfig: build.registry.dockerConfig,
+    configDir: build.registry.store.config.path,
+    env,
+    stdout: build.stdout,
+    onStatus: build.onStatus,
+    warn: build.warn,
+  });
+  for (const attr of inputs.uploads.keys()) solve.attrs.set(attr, inputs.attrs.get(attr) ?? "");
+  savePlace(request, build, ref);
+  let result: SolveResult;
+  try {
+    const policy = readSourcePolicy(env);
+    result = await node.client.solve({
+      ref,
+      drive: (gateway) => drive(gateway, { request, solve, links: build.links }),
+      frontendAttrs: Object.fromEntries(solve.attrs),
+      exporters: outputs.map(({ type, attrs }) => ({ type, attrs: Object.fromEntries(attrs) })),
+      cacheImports: session.cacheImports,
+      cacheExports: session.cacheExports,
+      entitlements: solve.entitlements,
+      internal: request.call !== undefined,
+      session,
+      onStatus: build.onStatus,
+      signal,
+      ...(policy === undefined ? {} : { sourcePolicy: policy }),
+    });
+    await session.finish(result.exporterResponse);
+  } catch (error) {
+    throw withMissingFileHint(error, { inputs, request });
+  }
+  return finishOutcome(result, { build, request, outputs, inputs });
+}
+
+async function finishOutcome(
+  result: SolveResult,
+  parts: {
+    readonly build: NodeBuild;
+    readonly request: BuildRequest;
+    readonly outputs: readonly PreparedOutput[];
+    readonly inputs: BuildInputs;
+  },
+): Promise<BuildOutcome> {
+  const { build, request, outputs, inputs } = parts;
+  const { node } = build;
+  const ref = `${node.node.builder}/${node.node.name}/${result.ref}`;
+  const response = new Map(result.exporterResponse);
+  if (request.call === undefined) {
+    response.set("buildx.build.ref", ref);
+    if (build.provenance !== "disabled") {
+      await addProvenance(response, {
+        client: node.client,
+        ref: result.ref,
+        mode: build.provenance,
+        onStatus: build.onStatus,
+        signal: build.signal,
+      });
+    }
+  } else {
+    for (const [key, value] of callMetadata.get(request) ?? []) response.set(key, value);
+    callMetadata.delete(request);
+  }
+  if (outputs.some(({ attrs }) => attrs.get("prefer-image-digest") === "true")) {
+    response.delete("containerimage.config.digest");
+  }
+  return { response, dockerfileLabel: inputs.dockerfileLabel, ref };
+}
+
+/** What a frontend answered to a `--call`; it isn't part of the exporters' answer. */
+const callMetadata = new WeakMap<BuildRequest, Map<string, string>>();
+
+async function drive(
+  gateway: GatewayClient,
+  parts: { readonly request: BuildRequest; readonly solve: SolveAttrs; readonly links: BuildLinks },
+): Promise<Result | undefined> {
+  const { request, solve, links } = parts;
+  const options = Object.fromEntries(solve.attrs);
+  const inputs: Record<string, Definition> = {};
+  for (const [name, input] of (await links.inputs?.()) ?? []) {
+    options[`context:${name}`] = `input:${name}`;
+    if (input.definition !== undefined) inputs[name] = input.definition;
+    const metadata = linkedMetadata(input);
+    if (metadata !== undefined) options[`input-metadata:${name}`] = metadata;
+  }
+  if (request.call) {
+    const caps = options["frontend.caps"];
+    options["frontend.caps"] = [...(caps ? [caps] : []), "moby.buildkit.frontend.subrequests+forward"].join(
+      ",",
+    );
+    options.requestid = `frontend.${request.call.name}`;
+  }
+  const result = await gateway.solve({
+    Frontend: solve.frontend,
+    FrontendOpt: options,
+    FrontendInputs: inputs,
+  });
+  if (request.call && result) {
+    const decoder = new TextDecoder();
+    const entries = Object.entries(result.metadata).map(
+      ([key, value]) => [key, decoder.decode(value)] as const,
+    );
+    callMetadata.set(request, new Map(entries));
+  }
+  await links.onResult?.(result, gateway);
+  return result;
+}
+
+/** The image config of a linked build, as the frontend wants it beside the definition. */
+function linkedMetadata(input: LinkedInput): string | undefined {
+  const entries = Object.entries(input.metadata);
+  if (entries.length === 0) return undefined;
+  return JSON.stringify(
+    Object.fromEntries(entries.map(([key, value]) => [key, Buffer.from(value).toString("base64")])),
+  );
+}
+
+const capsOfNode = new WeakMap<object, Promise<ReadonlySet<string>>>();
+
+function probeCaps(node: ResolvedNode): Promise<ReadonlySet<string>> {
+  const known = capsOfNode.get(node.client);
+  if (known) return known;
+  const caps = probe(node.client.channel, async (gateway) => enabledCaps((await gateway.ping()).LLBCaps));
+  capsOfNode.set(node.client, caps);
+  return caps;
+}
+
+async function addInputAttrs(
+  solve: SolveAttrs,
+  inputs: BuildInputs,
+  build: NodeBuild & { readonly request: BuildRequest },
+): Promise<void> {
+  const salt = build.registry.store.config.nodeIdentifier();
+  for (const [key, value] of inputs.attrs) {
+    solve.attrs.set(key, key.startsWith("sharedkey:") ? `${value}:${salt}` : value);
+  }
+  if (inputs.contextDir === undefined || build.request.context === "-") return;
+  try {
+    const dockerfile = build.request.dockerfile === "-" ? "" : build.request.dockerfile;
+    const attrs = await gitAttributes(inputs.contextDir, { dockerfile, mounts: inputs.dirs, env: build.env });
+    for (const [key, value] of attrs) if (!solve.attrs.has(key)) solve.attrs.set(key, value);
+  } catch (error) {
+    build.warn(`current commit information was not captured by the build: ${errorMessage(error)}`);
+  }
+}
+
+/** A builder with `default-load` loads what has no output; elsewhere such a build stays in the cache. */
+function defaultOutputs(
+  outputs: readonly PreparedOutput[],
+  request: BuildRequest,
+  build: NodeBuild,
+): readonly PreparedOutput[] {
+  if (outputs.length > 0 || request.call || request.linked || !build.node.node.driver.defaultLoad)
+    return outputs;
+  if (/^(1|t|T|TRUE|true|True)$/.test(build.env.BUILDX_NO_DEFAULT_LOAD ?? "")) return outputs;
+  return [{ type: "docker", attrs: new Map(), target: { kind: "docker", context: "" } }];
+}
+
+function checkMultiNode(outputs: readonly PreparedOutput[]): void {
+  for (const { type, attrs } of outputs) {
+    if (type === "oci" || type === "tar") {
+      throw new BuildError("unimplemented", `${type} for multi-node builds currently not supported`);
+    }
+    if (type === "image" && attrs.get("push") === "true") {
+      throw new BuildError("unimplemented", "pushing what several nodes built isn't supported by kiln yet");
+    }
+  }
+}
+
+function savePlace(request: BuildRequest, build: NodeBuild, ref: string): void {
+  if (request.call) return;
+  const { store } = build.registry;
+  const absolute = (path: string): string =>
+    path === "" || path === "-" || isRemoteUrl(path) || path.startsWith("/")
+      ? path
+      : `${build.rules.cwd}/${path}`;
+  const dockerfile = request.dockerfile;
+  try {
+    store.localState.save(
+      { builder: build.node.node.builder, node: build.node.node.name, id: ref },
+      {
+        target: request.name,
+        localPath: absolute(request.context.replace(/^\.\/?(?=$)/, build.rules.cwd)),
+        dockerfilePath: isRemoteUrl(request.context) ? dockerfile : absolute(dockerfile),
+        ...(build.links.groupRef === undefined ? {} : { groupRef: build.links.groupRef }),
+      },
+    );
+  } catch (error) {
+    if (!isBuildError(error)) build.warn(`the build's place was not recorded: ${errorMessage(error)}`);
+    else throw error;
+  }
+}

@@ -1,0 +1,104 @@
+import type { Command } from "./command/command.ts";
+
+/** All commands of `kiln`; what each does loads when it's used. */
+export const kilnCommands: Command = {
+  name: "kiln",
+  short: "Extended build capabilities with BuildKit",
+  subcommands: [
+    {
+      name: "bake",
+      aliases: ["f"],
+      short: "Build from a file",
+      body: async () => (await import("./bake/bake-command.ts")).bakeCommand,
+    },
+    {
+      name: "build",
+      aliases: ["b"],
+      short: "Start a build",
+      body: async () => (await import("./build/build-command.ts")).buildCommand,
+    },
+    {
+      name: "create",
+      short: "Create a new builder instance",
+      body: async () => (await import("./builders/create.ts")).createCommand,
+    },
+    {
+      name: "dial-stdio",
+      short: "Proxy current stdio streams to builder instance",
+      body: async () => (await import("./builders/dial-stdio.ts")).dialStdioCommand,
+    },
+    {
+      name: "du",
+      short: "Disk usage",
+      body: async () => (await import("./cache/du.ts")).duCommand,
+    },
+    {
+      name: "history",
+      short: "Commands to work on build records",
+      subcommands: [
+        {
+          name: "inspect",
+          short: "Inspect a build record",
+          body: async () => (await import("./history/inspect.ts")).historyInspectCommand,
+          subcommands: [
+            {
+              name: "attachment",
+              short: "Inspect a build record attachment",
+              body: async () => (await import("./history/attachment.ts")).attachmentCommand,
+            },
+          ],
+        },
+        {
+          name: "logs",
+          short: "Print the logs of a build record",
+          body: async () => (await import("./history/logs.ts")).historyLogsCommand,
+        },
+        {
+          name: "ls",
+          short: "List build records",
+          body: async () => (await import("./history/ls.ts")).historyLsCommand,
+        },
+        {
+          name: "rm",
+          short: "Remove build records",
+          body: async () => (await import("./history/rm.ts")).historyRmCommand,
+        },
+      ],
+    },
+    {
+      name: "inspect",
+      short: "Inspect current builder instance",
+      body: async () => (await import("./builders/inspect.ts")).inspectCommand,
+    },
+    {
+      name: "ls",
+      short: "List builder instances",
+      body: async () => (await import("./builders/ls.ts")).lsCommand,
+    },
+    {
+      name: "prune",
+      short: "Remove build cache",
+      body: async () => (await import("./cache/prune.ts")).pruneCommand,
+    },
+    {
+      name: "rm",
+      short: "Remove one or more builder instances",
+      body: async () => (await import("./builders/rm.ts")).rmCommand,
+    },
+    {
+      name: "stop",
+      short: "Stop builder instance",
+      body: async () => (await import("./builders/stop.ts")).stopCommand,
+    },
+    {
+      name: "use",
+      short: "Set the current builder instance",
+      body: async () => (await import("./builders/use.ts")).useCommand,
+    },
+    {
+      name: "version",
+      short: "Show version information",
+      body: async () => (await import("./version-command.ts")).versionCommand,
+    },
+  ],
+};

@@ -1,0 +1,5 @@
+/** Kiln's version; replaced when a release is built. */
+export const VERSION = "v0.1.0";
+
+/** The commit that a release was built from. */
+export const REVISION = "";
