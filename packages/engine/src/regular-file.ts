@@ -8,7 +8,12 @@ import { RootedFs } from "@kiln/sys";
  *
  * @throws BuildError `not_found`, or `invalid_argument` for anything but a regular file up to `maxBytes`.
  */
-export function readRegularFile(root: string, path: string, maxBytes: number): Uint8Array {
+export function readRegularFile(
+  root: string,
+  path: string,
+  maxBytes: number,
+  range?: { readonly offset: number; readonly length: number },
+): Uint8Array {
   using fs = new RootedFs(root);
   let fd: number;
   try {
@@ -25,10 +30,11 @@ export function readRegularFile(root: string, path: string, maxBytes: number): U
     if (stat.size > maxBytes) {
       throw new BuildError("invalid_argument", `${path} exceeds maximum allowed size of ${maxBytes} bytes`);
     }
-    const data = Buffer.alloc(stat.size);
+    const start = range?.offset ?? 0;
+    const data = Buffer.alloc(Math.max(0, Math.min(stat.size - start, range?.length ?? stat.size)));
     let at = 0;
     while (at < data.length) {
-      const read = readSync(fd, data, at, data.length - at, at);
+      const read = readSync(fd, data, at, data.length - at, start + at);
       if (read === 0) break;
       at += read;
     }

@@ -9,6 +9,8 @@ export interface FailureState {
   readonly mounts: readonly (OpResult | undefined)[];
   /** Index of the file action that failed. */
   readonly fileAction?: number;
+  /** Number of the input whose content couldn't be hashed; it is then the only one in `inputs`. */
+  readonly cacheInput?: number;
 }
 
 /**

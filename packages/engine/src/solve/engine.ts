@@ -1,12 +1,13 @@
 import type { Definition } from "@kiln/api/pb";
 import type { Policy } from "@kiln/api/sourcepolicy";
-import { BuildError, withSignal } from "@kiln/base";
+import { BuildError, isCanceled, withSignal } from "@kiln/base";
 import { type CachedResult, type Failure, failedVertex, type Job, Solver } from "@kiln/solver";
 import type { CacheExportEntry, CacheExports, ResolveCacheExports } from "../cache-backends/cache-exporter.ts";
 import type { Exporter, ExporterInstance } from "../exporters/exporter.ts";
 import type { Frontend, FrontendResult, FrontendSolveRequest, ResultProxy } from "../frontends/frontend.ts";
 import { GatewayBuilds } from "../frontends/gateway-builds.ts";
 import type { LlbOp, OpContext, OpResult } from "../op-context.ts";
+import { OpFailure } from "../ops/op-failure.ts";
 import type { Worker } from "../worker/worker.ts";
 import { JobBridge, type BridgeHost, type OpenCacheImport } from "./bridge.ts";
 import { type BuildResult, eachRef, emptyResult, mapRefs } from "./build-results.ts";
@@ -320,11 +321,18 @@ function withResources<V extends { readonly op: LlbOp }>(vertex: V, metadata: un
 
 /** Names the failing vertex on the wire. */
 function describeFailure(error: unknown, failure: Failure<LlbOp, OpResult>): unknown {
-  if (failedVertex(error) !== undefined || !(error instanceof Error)) return error;
+  if (failedVertex(error) !== undefined || !(error instanceof Error) || isCanceled(error)) return error;
   const digest = failure.vertex.op.originalDigest;
   const inner = error instanceof BuildError ? error : undefined;
+  const slow = failure.phase === "contentKey" && failure.result !== undefined;
   return new BuildError(inner?.code ?? "unknown", error.message, {
-    cause: error,
+    cause: slow
+      ? new OpFailure(error, {
+          inputs: [{ ref: failure.result?.ref?.clone() }],
+          mounts: [],
+          cacheInput: failure.input ?? 0,
+        })
+      : error,
     wire: [vertexDetail(digest), ...(inner?.wire ?? [])],
     ...(inner?.hint === undefined ? {} : { hint: inner.hint }),
   });

@@ -24,11 +24,7 @@ export class SourceManager implements SourceMetadataResolver {
     });
   }
 
-  async resolveMetadata(
-    op: SourceOp,
-    opts: SourceMetadataOptions,
-    ctx: OpContext,
-  ): Promise<SourceMetadata> {
+  async resolveMetadata(op: SourceOp, opts: SourceMetadataOptions, ctx: OpContext): Promise<SourceMetadata> {
     const source = this.#find(op.identifier);
     if (source.resolveMetadata === undefined) return { source: op };
     return await source.resolveMetadata(op, opts, ctx);

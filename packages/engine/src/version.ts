@@ -1,0 +1,6 @@
+/** The version of BuildKit whose contract this is; clients decide by it what they may ask for. */
+export const KILN_BUILDKIT_VERSION = "v0.34.0";
+
+/** Package and revision that `Info` and `--version` name beside it. */
+export const KILN_PACKAGE = "github.com/moby/buildkit";
+export const KILN_REVISION = "kiln";
