@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
-import { BuildError, withSignal } from "@kiln/base";
+import { BuildError, createDeferred, type Deferred, withSignal } from "@kiln/base";
 import type { Mount } from "@kiln/sys";
 import { cgroupsPathOf, hasCgroupNamespaces } from "./cgroup.ts";
 import { newContainerId, validateContainerId } from "./container-id.ts";
@@ -16,6 +16,7 @@ import type {
   ProcessIo,
   RunOptions,
   SandboxSpec,
+  TerminalSize,
 } from "./executor.ts";
 import { insecureGrants } from "./insecure.ts";
 import { type ContainerNetwork, hostNetwork, type NetworkProvider, noNetwork } from "./network.ts";
@@ -30,7 +31,9 @@ import { addTraceSocket } from "./trace-socket.ts";
 import type { Zygote } from "./zygote.ts";
 
 const SIGKILL = 9;
-const SIGWINCH = 28;
+/** A process younger than this may not have a runtime yet that hears of sizes. */
+const YOUNG_MS = 1000;
+const RESIZE_DELAYS_MS = [0, 30, 100, 300, 1000];
 
 /** How an executor is set up. */
 export interface OciExecutorOptions {
@@ -113,7 +116,8 @@ export class OciExecutor implements Executor {
   readonly runtime: string;
   readonly #options: OciExecutorOptions;
   readonly #files: NetworkFiles;
-  readonly #rootPaths = new Map<string, string>();
+  /** Containers by id, with what settles when they have been started. */
+  readonly #running = new Map<string, Deferred<void>>();
   #execs = 0;
 
   constructor(options: OciExecutorOptions, runtime: string) {
@@ -123,12 +127,29 @@ export class OciExecutor implements Executor {
   }
 
   async run(options: RunOptions): Promise<ExitStatus> {
-    const { signal, sandbox, io } = options;
+    const { signal, sandbox } = options;
     signal.throwIfAborted();
     const id = options.id ?? newContainerId();
     validateContainerId(id);
     refuseUnsupported(sandbox);
-    await using network = await this.#network(sandbox.netMode ?? "default").acquire(sandbox.hostname ?? "");
+    if (this.#running.has(id)) throw new BuildError("already_exists", `container ${id} already exists`);
+    const started = createDeferred<void>();
+    this.#running.set(id, started);
+    try {
+      await using network = await this.#network(sandbox.netMode ?? "default").acquire(sandbox.hostname ?? "");
+      return await this.#runWith(options, { id, network, started });
+    } finally {
+      started.reject(new BuildError("failed_precondition", `container ${id} has stopped`));
+      this.#running.delete(id);
+    }
+  }
+
+  async #runWith(
+    options: RunOptions,
+    made: { id: string; network: ContainerNetwork; started: Deferred<void> },
+  ): Promise<ExitStatus> {
+    const { sandbox, io, signal } = options;
+    const { id, network, started } = made;
     const dir = join(this.#options.root, id);
     const cgroupsPath = cgroupsPathOf(sandbox.cgroupParent || (this.#options.cgroupParent ?? ""), id);
     mkdirSync(dir, { mode: 0o711 });
@@ -140,12 +161,12 @@ export class OciExecutor implements Executor {
       try {
         const plan = this.#plan(options, { id, network, hosts: hosts.path, cgroupsPath, stdio: stdio.paths });
         const { key } = await this.#options.zygote.request("run", plan);
+        started.resolve();
         return await this.#follow(key, stdio, io, signal);
       } finally {
         stdio.close();
       }
     } finally {
-      this.#rootPaths.delete(id);
       rmSync(dir, { recursive: true, force: true });
     }
   }
@@ -203,18 +224,27 @@ export class OciExecutor implements Executor {
       // The only failure is a zygote that has ended, which `exit` reports.
       zygote.request("signal", { key, signal: number }).catch(() => undefined);
     };
+    const resize = (size: TerminalSize): void => {
+      zygote.request("resize", { key, ...size }).catch(() => undefined);
+    };
+    let latest: TerminalSize | undefined;
     const kill = (): void => send(SIGKILL);
     const exit = zygote.exit(key);
     signal.addEventListener("abort", kill, { once: true });
     if (signal.aborted) kill();
     try {
       stdio.attach();
+      const startedMs = Date.now();
       io.started?.();
       io.onControl?.({
         kill: send,
         resize: (size) => {
           stdio.resize(size);
-          send(SIGWINCH);
+          latest = size;
+          // A runtime that is still at work on the container misses the first.
+          for (const delayMs of Date.now() - startedMs > YOUNG_MS ? [0] : RESIZE_DELAYS_MS) {
+            setTimeout(() => latest === size && resize(size), delayMs).unref();
+          }
         },
       });
       const event = await exit;
@@ -243,7 +273,9 @@ export class OciExecutor implements Executor {
     }
     const dir = join(this.#options.root, id);
     const name = `e${this.#execs++}`;
-    if (!existsSync(dir)) throw new BuildError("not_found", `container ${id} not found`);
+    const container = this.#running.get(id);
+    if (!container) throw new BuildError("not_found", `container ${id} not found`);
+    await withSignal(container.promise, signal);
     const stdio = openStdio(dir, name, process.tty, io);
     try {
       const { args, env, user, cwd, tty } = process;

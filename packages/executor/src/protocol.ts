@@ -104,6 +104,8 @@ export interface Requests {
   command: { params: CommandPlan; result: CommandResult };
   /** Signals a process; SIGKILL is repeated until it is gone. */
   signal: { params: { readonly key: string; readonly signal: number }; result: null };
+  /** Tells a process's terminal its size; repeated by the caller, for it may not have one yet. */
+  resize: { params: { readonly key: string; readonly rows: number; readonly cols: number }; result: null };
   mount: {
     params: { readonly mounts: readonly Mount[] };
     result: { readonly handle: string; readonly path: string };

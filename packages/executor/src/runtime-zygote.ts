@@ -70,6 +70,10 @@ class Zygote {
     spawn: (plan) => this.#spawn(plan),
     command: (plan) => this.#command(plan),
     signal: ({ key, signal }) => this.#signal(key, signal),
+    resize: ({ key, rows, cols }) => {
+      this.#ready().containers.resize(key, rows, cols);
+      return null;
+    },
     mount: ({ mounts }) => {
       const handle = `mount${this.#count++}`;
       const pooled = this.#ready().pool.acquire(mounts);

@@ -11,7 +11,8 @@ export interface ExecUser {
 
 const MAX_USER_FILE_BYTES = 10 << 20;
 const MAX_ID = 0x7fffffff;
-const MAX_NUMERIC_ID = 0xffffffff;
+/** One less than what fits: the kernel takes the last id for "leave it as it is", which is the superuser. */
+const MAX_NUMERIC_ID = 0xfffffffe;
 
 interface PasswdEntry {
   readonly name: string;
@@ -28,7 +29,7 @@ interface GroupEntry {
 /**
  * Finds the user that a USER text names in a root file system.
  *
- * `uid:gid` in numbers is taken as it is (up to 2³²-1). Everything else asks /etc/passwd and /etc/group of the
+ * `uid:gid` in numbers is taken as it is (up to 2³²-2). Everything else asks /etc/passwd and /etc/group of the
  * root, regular files of at most 10 MiB; there ids end at 2³¹-1, so that none wraps to another. The empty text
  * is the superuser, with the groups listed for it; it never fails. Rules: moby/sys/user and BuildKit's `oci.GetUser`.
  *

@@ -7,6 +7,7 @@ import {
   existsSync,
   fstatSync,
   mkdirSync,
+  openSync,
   readFileSync,
   rmdirSync,
   rmSync,
@@ -17,7 +18,7 @@ import {
 import { BuildError } from "@kiln/base";
 import { mountOne, unmount } from "@kiln/sys";
 import { readOomKills } from "./cgroup.ts";
-import { killProcess } from "./libc.ts";
+import { killProcess, setWindowSize } from "./libc.ts";
 import type { MountPool, PooledMount } from "./mount-pool.ts";
 import { makeMountPoints, missingMountPoints, removeMountPoints } from "./mount-stubs.ts";
 import { generateSpec, type OciMount, type OciSpec } from "./oci-spec.ts";
@@ -126,10 +127,10 @@ export class Containers {
 
   /** Notes which mount points are new, so that they go again afterwards, and makes them. */
   #prepareRoot(plan: RunPlan, root: RootDir, spec: OciSpec, undo: (() => void)[]): void {
-    for (const path of ["/proc", "/sys"]) {
+    // Runtimes fill in /dev and mask in /proc by path: through a link they would do so outside of the root.
+    for (const [path, name] of OWN_FILE_SYSTEMS) {
       const stat = root.lstat(path);
       if (stat === undefined || stat.isDirectory()) continue;
-      const name = path.slice(1);
       throw new BuildError("invalid_argument", `filesystem "${name}" must be mounted on ordinary directory`);
     }
     const dests = plan.mounts.map((mount) => mount.dest);
@@ -312,14 +313,22 @@ export class Containers {
     });
   }
 
-  /** Signals the process itself; `SIGKILL` until it is gone. Terminal sizes are the runtime's business. */
+  /**
+   * Sets the size of a process's terminal. Not every runtime carries sizes over from its own terminal, so the one
+   * inside is set too, through the process that has it open.
+   */
+  resize(key: string, rows: number, cols: number): void {
+    const running = this.#processes.get(key);
+    if (!running) return;
+    killProcess(running.monitor, SIGWINCH);
+    const pid = readPid(running.pidFile);
+    if (pid !== undefined) resizeTerminalOf(pid, rows, cols);
+  }
+
+  /** Signals the process itself; `SIGKILL` until it is gone. */
   signal(key: string, signal: number): void {
     const running = this.#processes.get(key);
     if (!running) return;
-    if (signal === SIGWINCH) {
-      killProcess(running.monitor, signal);
-      return;
-    }
     if (signal !== SIGKILL) {
       const pid = readPid(running.pidFile);
       if (pid !== undefined) killProcess(pid, signal);
@@ -345,7 +354,35 @@ export class Containers {
 }
 
 const SIGWINCH = 28;
+const OWN_FILE_SYSTEMS = [
+  ["/proc", "proc"],
+  ["/sys", "sysfs"],
+  ["/dev", "tmpfs"],
+] as const;
 const NO_STDIO = { kind: "pipes", stdin: undefined, stdout: undefined, stderr: undefined } as const;
+
+/** Major numbers of pseudo terminals. */
+const PTS_MAJORS = { first: 136, last: 143 };
+
+function resizeTerminalOf(pid: number, rows: number, cols: number): void {
+  for (const number of [0, 1, 2]) {
+    const path = `/proc/${pid}/fd/${number}`;
+    try {
+      const { rdev } = statSync(path);
+      const major = (rdev >> 8) & 0xfff;
+      if (major < PTS_MAJORS.first || major > PTS_MAJORS.last) continue;
+      const fd = openSync(path, constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK);
+      try {
+        setWindowSize(fd, rows, cols);
+      } finally {
+        closeSync(fd);
+      }
+      return;
+    } catch {
+      // The process has ended, or hasn't this stream.
+    }
+  }
+}
 
 /** Undoes in reverse order, all of it; the first failure's text is returned. */
 function runAll(undo: (() => void)[]): string {

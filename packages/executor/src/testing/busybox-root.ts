@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const BUSYBOX = "/bin/busybox";
@@ -14,6 +14,7 @@ export function makeBusyboxRoot(dir: string): string {
       `${BUSYBOX} is missing: these tests need a statically linked busybox (package busybox-static)`,
     );
   }
+  chmodSync(dir, 0o755);
   for (const name of ["bin", "etc", "tmp", "root"]) mkdirSync(join(dir, name), { recursive: true });
   copyFileSync(BUSYBOX, join(dir, "bin/busybox"));
   for (const applet of APPLETS) symlinkSync("busybox", join(dir, "bin", applet));
