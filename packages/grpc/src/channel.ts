@@ -15,6 +15,7 @@ import { type Codec, messageCodec, pathOf, rawCodec } from "./codec.ts";
 import { addToHeaders, Metadata, type MetadataInit } from "./metadata.ts";
 import { formatTimeout, maxTimerMs } from "./timeout.ts";
 import {
+  closeSession,
   connectionWindowBytes,
   defaultMaxMessageBytes,
   keepAlive,
@@ -142,7 +143,7 @@ export class Channel implements AsyncDisposable {
     const session = await this.#session?.catch(() => undefined);
     if (!session || session.destroyed) return;
     if (opts.force) session.destroy();
-    else await new Promise<void>((resolve) => session.close(resolve));
+    else await closeSession(session);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

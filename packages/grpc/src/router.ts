@@ -16,6 +16,7 @@ import { type Codec, messageCodec, pathOf, rawCodec } from "./codec.ts";
 import { type CallContext, type Peer, ServerCall, ServerStream } from "./server-call.ts";
 import { parseTimeout } from "./timeout.ts";
 import {
+  closeSession,
   connectionWindowBytes,
   defaultMaxMessageBytes,
   keepAlive,
@@ -152,7 +153,7 @@ export class Router {
   async close(opts: { readonly timeoutMs?: number } = {}): Promise<void> {
     this.#closing = true;
     const sessions = [...this.#sessions];
-    const all = Promise.all(sessions.map((s) => new Promise<void>((resolve) => s.close(() => resolve()))));
+    const all = Promise.all(sessions.map(closeSession));
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       if (opts.timeoutMs !== undefined) timer = setTimeout(resolve, opts.timeoutMs);

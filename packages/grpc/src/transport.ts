@@ -1,4 +1,4 @@
-import type { SessionOptions } from "node:http2";
+import type { Http2Session, SessionOptions } from "node:http2";
 
 /** Limits of one HTTP/2 connection; the same for both roles. */
 export interface TransportOptions {
@@ -78,5 +78,14 @@ export function keepAlive(session: Pingable, opts: TransportOptions): void {
   session.once("close", () => {
     clearInterval(timer);
     clearTimeout(late);
+  });
+}
+
+/** Lets running streams finish and closes; resolves when the connection is gone, also one that closes already. */
+export function closeSession(session: Http2Session): Promise<void> {
+  if (session.destroyed) return Promise.resolve();
+  return new Promise((resolve) => {
+    session.once("close", () => resolve());
+    session.close();
   });
 }
