@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { isBuildError } from "@kiln/base";
+import type { CachedResult } from "./cached-result.ts";
 import { failedVertex } from "./failure.ts";
 import type { Job } from "./job.ts";
 import { FakeEngine, type FakeResult } from "./testing/fake-engine.ts";
@@ -19,6 +20,11 @@ async function build(engine: FakeEngine, target: Edge<GraphOp>, job = newJob(eng
     job.discard();
     await engine.settle();
   }
+}
+
+async function valueOf(building: Promise<CachedResult<FakeResult>>): Promise<string> {
+  using built = await building;
+  return built.result.value;
 }
 
 function newJob(engine: FakeEngine): Job<GraphOp, FakeResult> {
@@ -287,7 +293,7 @@ test("keeps a merged-into vertex while a later job needs it", async () => {
     const last: Promise<string>[] = [];
     await engine.settle(() => {
       steps++;
-      if (steps === 2) last.push(j3.build(edge(two.top)).then((b) => (b.release(), b.result.value)));
+      if (steps === 2) last.push(valueOf(j3.build(edge(two.top))));
       if (steps === 3) {
         j1.discard();
         j2.discard();

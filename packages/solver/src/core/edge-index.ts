@@ -2,8 +2,9 @@ import { isContentKey } from "../cache/cache-key.ts";
 import { type EdgeState, inputLinks, resolve } from "./edge-state.ts";
 
 /**
- * Finds active edges that are bound to give the same result: the same op digest and output, and per input
- * either the same edge and selector, or the same content.
+ * Finds edges of active vertices that are bound to give the same result: the same op digest, and per input
+ * either the same edge and selector, or the same content. That another output is wanted makes no
+ * difference: all outputs come from one run.
  *
  * Edges are filed under the names of their first input only; the others are compared. That keeps filing
  * linear, and the lists short, since edges with equal op and first input are mostly equal.
@@ -11,7 +12,10 @@ import { type EdgeState, inputLinks, resolve } from "./edge-state.ts";
 export class EdgeIndex<TOp, TResult> {
   readonly #byName = new Map<string, Set<EdgeState<TOp, TResult>>>();
 
-  /** Files `edge` under what it is known as by now, and returns those equal to it, oldest first. */
+  /**
+   * Files `edge` under what it is known as by now, and returns edges of other vertices that give the same
+   * output, oldest first.
+   */
   update(edge: EdgeState<TOp, TResult>): EdgeState<TOp, TResult>[] {
     const found = new Set<EdgeState<TOp, TResult>>();
     for (const name of namesOf(edge)) {
@@ -20,10 +24,13 @@ export class EdgeIndex<TOp, TResult> {
         filed = new Set();
         this.#byName.set(name, filed);
       }
-      for (const other of filed) if (other !== edge && sameInputs(edge, other)) found.add(other);
+      for (const other of filed) {
+        if (other.op !== edge.op && sameInputs(edge, other)) found.add(resolve(other.op.edge(edge.index)));
+      }
       filed.add(edge);
       edge.indexed.add(name);
     }
+    found.delete(edge);
     return [...found].sort((a, b) => a.uid - b.uid);
   }
 
@@ -43,15 +50,15 @@ export class EdgeIndex<TOp, TResult> {
 }
 
 function namesOf<TOp, TResult>(edge: EdgeState<TOp, TResult>): string[] {
-  const { op, index } = edge;
-  if (op.inputs.length === 0) return op.maps.map((map) => `root ${map.digest} ${index}`);
+  const { op } = edge;
+  if (op.inputs.length === 0) return op.maps.map((map) => `root ${map.digest}`);
   const map = op.maps[0];
   const first = edge.deps[0];
   if (!map || !first) return [];
   const selector = map.deps[0]!.selector ?? "";
-  const names = [`edge ${resolve(first.edge).uid} ${selector} ${map.digest} ${index}`];
+  const names = [`edge ${resolve(first.edge).uid} ${selector} ${map.digest}`];
   const content = contentDigest(edge, 0);
-  if (content !== undefined) names.push(`content ${content} ${map.digest} ${index}`);
+  if (content !== undefined) names.push(`content ${content} ${map.digest}`);
   return names;
 }
 
@@ -71,25 +78,20 @@ function contentDigest<TOp, TResult>(edge: EdgeState<TOp, TResult>, input: numbe
 }
 
 /**
- * Which of two equal edges the other is to be merged into, if they may be merged at all. An edge that
- * ignores the cache never gives way to one that doesn't, and nothing may come to wait for itself.
+ * Which of two equal edges the other is to be merged into, if they may be merged at all: the one that is
+ * further, or else that of the older vertex, so that all outputs of equal vertices end up at one. An edge
+ * that ignores the cache never gives way to one that doesn't, and nothing may come to wait for itself.
  */
 export function mergeOf<TOp, TResult>(
-  fresh: EdgeState<TOp, TResult>,
-  existing: EdgeState<TOp, TResult>,
+  a: EdgeState<TOp, TResult>,
+  b: EdgeState<TOp, TResult>,
 ): { from: EdgeState<TOp, TResult>; into: EdgeState<TOp, TResult> } | undefined {
-  for (const [from, into] of progress(fresh) > progress(existing)
-    ? ([
-        [existing, fresh],
-        [fresh, existing],
-      ] as const)
-    : ([
-        [fresh, existing],
-        [existing, fresh],
-      ] as const)) {
+  const ahead = progress(a) - progress(b) || b.op.serial - a.op.serial;
+  const tries = ahead > 0 ? [{ from: b, into: a }] : [{ from: a, into: b }];
+  if (progress(a) === progress(b)) tries.push({ from: tries[0]!.into, into: tries[0]!.from });
+  for (const { from, into } of tries) {
     if (from.op.ignoreCache && !into.op.ignoreCache) continue;
     if (from.settled || into.status.kind === "failed") continue;
-    if (progress(from) > progress(into)) continue;
     if (into.status.kind !== "complete" && (reaches(into, from) || reaches(from, into))) return undefined;
     return { from, into };
   }
@@ -99,7 +101,8 @@ export function mergeOf<TOp, TResult>(
 /** How much would be lost by giving an edge up. */
 function progress<TOp, TResult>(edge: EdgeState<TOp, TResult>): number {
   if (edge.settled) return 3;
-  if (edge.op.exec.work.kind === "running" && edge.op.exec.wantedBy.has(edge)) return 2;
+  const { work } = edge.op.exec;
+  if (work.kind === "done" || work.kind === "running") return 2;
   return edge.load ? 1 : 0;
 }
 

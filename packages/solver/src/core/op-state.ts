@@ -46,11 +46,15 @@ export interface OpInit<TOp, TResult> {
   readonly main: CacheSource<TResult>;
 }
 
+let lastSerial = 0;
+
 /**
  * An active vertex, shared by all jobs that have it: what is known of its op, and its edges. It lives
  * until its last holder lets go.
  */
 export class OpState<TOp, TResult> implements Holder<TOp, TResult> {
+  /** Vertices are numbered in the order of their loading. */
+  readonly serial = ++lastSerial;
   readonly vertex: Vertex<TOp>;
   readonly originalDigest: string;
   readonly inputs: readonly OpInput<TOp, TResult>[];

@@ -218,6 +218,10 @@ function mergeInto<TOp, TResult>(
   addSources(core, into.op, from.op.sources);
   core.emit({ kind: "merged", from: from.op, into: into.op });
   core.touch(into);
+  for (const sibling of from.op.edges.values()) {
+    sibling.indexStale = true; // it is equal to an edge of that vertex too
+    core.touch(sibling);
+  }
 }
 
 function moveConsumer<TOp, TResult>(
@@ -351,6 +355,11 @@ function applyDep<TOp, TResult>(
   edge: EdgeState<TOp, TResult>,
   dep: Dep<TOp, TResult>,
 ): void {
+  const now = resolve(dep.edge); // merged while nothing was asked of it
+  if (now !== dep.edge) {
+    moveDep(core, dep, now);
+    touchDep(core, dep);
+  }
   const demand = edge.settled ? 0 : depDemand(edge.mode, dep);
   if (demand !== dep.demand) {
     const raised = demand > dep.demand;

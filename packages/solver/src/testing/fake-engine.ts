@@ -39,7 +39,10 @@ export class VirtualTimers implements Timers {
   after(ms: number, fn: () => void): Disposable {
     const entry = { at: this.#now + ms, fn };
     this.#waiting.push(entry);
-    return { [Symbol.dispose]: () => void (this.#waiting = this.#waiting.filter((e) => e !== entry)) };
+    const stop = (): void => {
+      this.#waiting = this.#waiting.filter((other) => other !== entry);
+    };
+    return { [Symbol.dispose]: stop };
   }
 
   /** Moves the clock, and runs what is due. */
@@ -235,13 +238,13 @@ export class FakeEngine {
   }
 
   async #exec(
-    { name, op }: Vertex<GraphOp>,
+    { name, op, digest }: Vertex<GraphOp>,
     inputs: readonly FakeResult[],
     ctx: OpContext<GraphOp, FakeResult>,
   ): Promise<FakeResult[]> {
     for (const input of inputs) if (input.released) throw new Error(`${name} got a released input`);
-    const running = (this.running.get(name) ?? 0) + 1;
-    this.running.set(name, running);
+    const running = (this.running.get(digest) ?? 0) + 1;
+    this.running.set(digest, running);
     if (running > 1) throw new Error(`${name} runs twice at once`);
     try {
       await this.step("exec", name, ctx.signal);
@@ -251,7 +254,7 @@ export class FakeEngine {
       using built = await ctx.build(op.build);
       return [this.result(built.result.value)];
     } finally {
-      this.running.set(name, running - 1);
+      this.running.set(digest, running - 1);
     }
   }
 }
