@@ -1,8 +1,7 @@
 /** Caches of `type=local`: directories on this machine that the daemon reads and writes through the session. */
 import { mkdirSync } from "node:fs";
 import { BuildError, errorMessage } from "@kiln/base";
-import type { BlobStore } from "../../session/src/content/blob-store.ts";
-import { DirBlobStore } from "../../session/src/content/dir-store.ts";
+import { type BlobStore, DirBlobStore } from "@kiln/session";
 import { OciIndex } from "./oci-index.ts";
 import type { TypedAttrs } from "./solve.ts";
 

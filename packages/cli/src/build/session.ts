@@ -14,6 +14,7 @@ import {
 } from "@kiln/client";
 import { asVertex, type DockerConfig, RegistryLogins } from "@kiln/driver";
 import type { SolveStatus } from "@kiln/progress";
+import { type BlobStore, DirBlobStore } from "@kiln/session";
 import {
   type Attachable,
   AuthProvider,
@@ -27,8 +28,6 @@ import {
   SshProvider,
   UploadProvider,
 } from "@kiln/session/client";
-import type { BlobStore } from "../../../session/src/content/blob-store.ts";
-import { DirBlobStore } from "../../../session/src/content/dir-store.ts";
 import type { PreparedCaches } from "./caches.ts";
 import type { DockerEngine } from "./docker-load.ts";
 import type { BuildInputs } from "./inputs.ts";

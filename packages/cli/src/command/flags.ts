@@ -126,9 +126,7 @@ class Parser {
       }
       if (arg === "-" || !arg.startsWith("-")) {
         this.#args.push(arg);
-        if (this.#style === "pflag") continue;
-        this.#args.push(...this.#rest);
-        break;
+        continue;
       }
       if (arg.startsWith("--")) this.#long(arg.slice(2), arg);
       else if (this.#style === "go") this.#long(arg.slice(1), arg);

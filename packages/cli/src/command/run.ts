@@ -1,6 +1,6 @@
 import type { Command, CommandBody, Terminal } from "./command.ts";
 import { type FlagSpec, parseFlags, usageError } from "./flags.ts";
-import { helpText } from "./help.ts";
+import { type HelpSubject, helpText } from "./help.ts";
 
 /** A program: its commands, and the flags that all of them take. */
 export interface Program {
@@ -9,6 +9,10 @@ export interface Program {
   readonly globals: readonly FlagSpec[];
   /** Called before a command runs, with the flags that warn. */
   readonly warn: (message: string) => void;
+  /** How flags are written, pflag's way by default. */
+  readonly style?: "pflag" | "go";
+  /** Lays out help texts, as cobra does by default. */
+  readonly help?: (subject: HelpSubject, env: NodeJS.ProcessEnv) => string;
 }
 
 const HELP: FlagSpec = { name: "help", short: "h", kind: "bool", usage: "help" };
@@ -23,7 +27,7 @@ export async function runProgram(
   const found = findCommand(program, words);
   const body = await found.command.body?.();
   const help = (): string =>
-    helpText(
+    (program.help ?? helpText)(
       {
         path: [program.name, ...found.path],
         command: found.command,
@@ -33,7 +37,7 @@ export async function runProgram(
       machine.terminal.env,
     );
   const specs = [...(body?.flags ?? []), ...program.globals, HELP];
-  const { args, flags } = parseFlags(found.rest, specs);
+  const { args, flags } = parseFlags(found.rest, specs, { style: program.style ?? "pflag" });
   if (flags.bool("help")) {
     machine.terminal.stdout.write(help());
     return 0;

@@ -1,0 +1,13 @@
+/** `buildctl`: BuildKit's low-level client. */
+import { REVISION, VERSION } from "./version.ts";
+
+async function main(argv: readonly string[]): Promise<void> {
+  if (argv.length === 1 && /^--?v(ersion)?$/.test(argv[0] as string)) {
+    process.stdout.write(`buildctl kiln ${VERSION} ${REVISION}\n`);
+    return;
+  }
+  const { runBuildctl } = await import("./buildctl/buildctl.ts");
+  process.exitCode = await runBuildctl(argv);
+}
+
+void main(process.argv.slice(2));
