@@ -22,7 +22,7 @@ async function build(engine: FakeEngine, target: Edge<GraphOp>, job = newJob(eng
   }
 }
 
-async function valueOf(building: Promise<CachedResult<FakeResult>>): Promise<string> {
+async function solved(building: Promise<CachedResult<FakeResult>>): Promise<string> {
   using built = await building;
   return built.result.value;
 }
@@ -293,7 +293,7 @@ test("keeps a merged-into vertex while a later job needs it", async () => {
     const last: Promise<string>[] = [];
     await engine.settle(() => {
       steps++;
-      if (steps === 2) last.push(valueOf(j3.build(edge(two.top))));
+      if (steps === 2) last.push(solved(j3.build(edge(two.top))));
       if (steps === 3) {
         j1.discard();
         j2.discard();
