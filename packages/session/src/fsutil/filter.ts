@@ -2,7 +2,7 @@ import { type MatchInfo, PatternMatcher } from "@kiln/patterns";
 import { isErrno } from "@kiln/sys";
 import { dropCovered, followLinks } from "./follow-links.ts";
 import { isGoDir, isGoSymlink } from "./mode.ts";
-import { type SeenInodes, type Stat, unlinkStat } from "./stat.ts";
+import type { SeenInodes, Stat } from "./stat.ts";
 import type { FileTree, TreeEntry } from "./tree.ts";
 
 /** What a map function decides: send the entry, leave it out, or leave out all below it too. */
@@ -179,7 +179,7 @@ export function* resetHardLinks(stats: Iterable<Stat>): Generator<Stat, void, un
         const first = sent.get(stat.linkname);
         if (first === undefined) {
           sent.set(stat.linkname, stat.path);
-          unlinkStat(stat);
+          stat.linkname = "";
         } else stat.linkname = first;
       }
       sent.set(stat.path, stat.path);

@@ -26,7 +26,7 @@ const noXattrs: Record<string, Uint8Array> = Object.freeze(Object.create(null) a
 
 /**
  * The entry for what lies at `fullPath`, named `path`. With `seen`, later links to an inode get the first
- * path as `linkname` and size 0. The socket bit is dropped as on fsutil's wire.
+ * path as `linkname`. The socket bit is dropped as on fsutil's wire.
  */
 export function statEntry(fullPath: string, path: string, st: FileStat, seen?: SeenInodes): Stat {
   const type = st.mode & S.IFMT;
@@ -57,19 +57,7 @@ function noteInode(out: Stat, st: FileStat, seen: SeenInodes): void {
   const key = `${st.devMajor}:${st.devMinor}:${st.ino}`;
   const first = seen.get(key);
   if (first === undefined) seen.set(key, out.path);
-  else if ((out.mode & GoMode.SYMLINK) === 0 && first !== out.path) {
-    out.linkname = first;
-    linkedSizes.set(out, out.size);
-    out.size = 0n;
-  }
-}
-
-const linkedSizes = new WeakMap<Stat, bigint>();
-
-/** Makes a hard link an ordinary file again, with its size. */
-export function unlinkStat(stat: Stat): void {
-  stat.linkname = "";
-  stat.size = linkedSizes.get(stat) ?? stat.size;
+  else if ((out.mode & GoMode.SYMLINK) === 0 && first !== out.path) out.linkname = first;
 }
 
 /** Attributes of macOS that make no sense elsewhere. */
