@@ -1,4 +1,5 @@
 export { type CgroupMode, cgroupMode } from "./cgroup.ts";
+export { createNetwork, type NetworkOptions } from "./cni-network.ts";
 export { newContainerId, validateContainerId } from "./container-id.ts";
 export { containerHosts, containerResolvConf, type DnsConfig } from "./dns.ts";
 export type {

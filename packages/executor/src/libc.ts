@@ -11,6 +11,8 @@ const cWaitpid = libc.func("int waitpid(int pid, _Out_ int *status, int options)
 const cKill = libc.func("int kill(int pid, int signal)");
 const cCloseRange = libc.func("int close_range(unsigned int first, unsigned int last, int flags)");
 const cIoctl = libc.func("int ioctl(int fd, unsigned long request, _Inout_ uint8_t *argument)");
+const cMemfd = libc.func("int memfd_create(const char *name, unsigned int flags)");
+const cSocket = libc.func("int socket(int domain, int type, int protocol)");
 const cSpawn = libc.func(
   "int posix_spawn(_Out_ int *pid, const char *path, const uint8_t *actions, const uint8_t *attributes, const char **argv, const char **envp)",
 );
@@ -74,6 +76,13 @@ export function setns(fd: number, kind: number): void {
 /** Makes a named pipe. */
 export function mkfifo(path: string, mode: number): void {
   check(cMkfifo(path, mode), "mkfifo", path);
+}
+
+const MFD_CLOEXEC = 1;
+
+/** An open file without a name, in memory. */
+export function memoryFile(name: string): number {
+  return check(cMemfd(name, MFD_CLOEXEC), "memfd_create");
 }
 
 /** Keeps every descriptor from `first` on from leaking into children. */
@@ -183,4 +192,29 @@ export function setWindowSize(master: number, rows: number, cols: number): void 
 /** Number of the first free loop device, which is made; asks the descriptor of /dev/loop-control. */
 export function findFreeLoop(control: number): number {
   return check(cIoctl(control, LOOP_CTL_GET_FREE, new Uint8Array(8)), "ioctl");
+}
+
+const AF_INET = 2;
+const SOCK_DGRAM_CLOEXEC = 0o2000002;
+const SIOCGIFFLAGS = 0x8913;
+const SIOCSIFFLAGS = 0x8914;
+const SIOCBRDELBR = 0x89a1;
+const IFF_UP = 1;
+/** `struct ifreq`: a name of 16 bytes and a union. */
+const IFREQ_BYTES = 40;
+const IFREQ_FLAGS = 16;
+
+/** Takes a network bridge down and deletes it. */
+export function deleteBridge(name: string): void {
+  const request = Buffer.alloc(IFREQ_BYTES);
+  request.write(name, 0, IFREQ_FLAGS - 1, "latin1");
+  const socket = check(cSocket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), "socket");
+  try {
+    check(cIoctl(socket, SIOCGIFFLAGS, request), "ioctl", name);
+    request.writeInt16LE(request.readInt16LE(IFREQ_FLAGS) & ~IFF_UP, IFREQ_FLAGS);
+    check(cIoctl(socket, SIOCSIFFLAGS, request), "ioctl", name);
+    check(cIoctl(socket, SIOCBRDELBR, request), "ioctl", name);
+  } finally {
+    closeSync(socket);
+  }
 }

@@ -78,6 +78,8 @@ export interface CommandPlan {
   readonly argv: readonly string[];
   readonly env: readonly string[];
   readonly stdin: string;
+  /** Path of the network namespace to run it in; the daemon's own when absent. */
+  readonly netns?: string;
 }
 
 /** What a command of the zygote did. */

@@ -4,18 +4,18 @@
 
 import {
   closeSync,
-  constants,
+  fstatSync,
   mkdirSync,
   openSync,
-  readFileSync,
+  readSync,
   rmSync,
-  unlinkSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { Socket } from "node:net";
 import { BuildError, codeOfNodeError, errorMessage } from "@kiln/base";
 import { becomeSubreaper, makePrivate, mountOne, setParentDeathSignal, unmount, unmountAll } from "@kiln/sys";
-import { CLONE_NEWNET, CLONE_NEWNS, closeOnExecFrom, setns, unshare } from "./libc.ts";
+import { CLONE_NEWNET, CLONE_NEWNS, closeOnExecFrom, memoryFile, setns, unshare } from "./libc.ts";
 import { MountPool, type PooledMount } from "./mount-pool.ts";
 import {
   type CommandPlan,
@@ -154,32 +154,51 @@ class Zygote {
   }
 
   #command(plan: CommandPlan): Promise<CommandResult> {
-    const base = `${this.#ready().config.runDir}/command${this.#count++}`;
-    const files = [`${base}.in`, `${base}.out`, `${base}.err`] as const;
-    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
-    writeFileSync(files[0], plan.stdin, { mode: 0o600, flag: "wx" });
-    const fds = [
-      openSync(files[0], "r"),
-      openSync(files[1], flags, 0o600),
-      openSync(files[2], flags, 0o600),
-    ] as const;
-    const { promise, resolve, reject } = Promise.withResolvers<CommandResult>();
-    const finish = (): { stdout: string; stderr: string } => {
-      const [stdout, stderr] = [readFileSync(files[1], "utf8"), readFileSync(files[2], "utf8")];
-      for (const file of files) unlinkSync(file);
-      return { stdout, stderr };
-    };
-    try {
-      this.#processes.startWith(plan.argv, [...this.#env, ...plan.env], fds, (code) => {
-        resolve({ code, ...finish() });
-      });
-    } catch (error) {
-      finish();
-      reject(error);
-    } finally {
+    const fds = [memoryFile("stdin"), memoryFile("stdout"), memoryFile("stderr")] as const;
+    const [stdin, stdout, stderr] = fds;
+    const close = (): void => {
       for (const fd of fds) closeSync(fd);
+    };
+    const { promise, resolve, reject } = Promise.withResolvers<CommandResult>();
+    try {
+      writeSync(stdin, plan.stdin, 0);
+      inNetns(plan.netns, () =>
+        this.#processes.startWith(plan.argv, [...this.#env, ...plan.env], fds, (code) => {
+          resolve({ code, stdout: contentOf(stdout), stderr: contentOf(stderr) });
+          close();
+        }),
+      );
+    } catch (error) {
+      close();
+      reject(error);
     }
     return promise;
+  }
+}
+
+function contentOf(fd: number): string {
+  const bytes = Buffer.alloc(fstatSync(fd).size);
+  return bytes.toString("utf8", 0, readSync(fd, bytes, 0, bytes.length, 0));
+}
+
+/** Runs `work`, synchronously, with this thread in a network namespace. */
+function inNetns(path: string | undefined, work: () => void): void {
+  if (path === undefined) {
+    work();
+    return;
+  }
+  const own = openSync("/proc/thread-self/ns/net", "r");
+  const other = openSync(path, "r");
+  try {
+    setns(other, CLONE_NEWNET);
+    try {
+      work();
+    } finally {
+      setns(own, CLONE_NEWNET);
+    }
+  } finally {
+    closeSync(other);
+    closeSync(own);
   }
 }
 
