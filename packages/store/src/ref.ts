@@ -94,6 +94,8 @@ interface RefHandle extends AsyncDisposable {
 export interface RemoteOptions {
   readonly compression: CompressionOptions;
   readonly ctx: RefContext;
+  /** Keep the foreign type of layers that have URLs (`prefer-nondist-layers`). */
+  readonly preferNondistributable?: boolean;
   /** Create blobs for layers that have none; without it such a layer makes the answer undefined. Default true. */
   readonly createIfNeeded?: boolean;
 }

@@ -51,9 +51,12 @@ export interface Snapshotter {
   readonly name: string;
   /** True when mounts of it are hard-linkable between snapshots (one file system) and merges may use links. */
   readonly mergeable: boolean;
+  /** Prefix of the attributes in overlay upper directories. */
+  readonly xattrPrefix: "trusted." | "user.";
   prepare(key: string, parent?: string): Promise<readonly Mount[]>;
   view(key: string, parent?: string): Promise<readonly Mount[]>;
   commit(name: string, key: string): Promise<void>;
+  /** Of a committed snapshot: read-only ones, good for as long as it exists. */
   mounts(key: string): readonly Mount[];
   stat(key: string): SnapshotInfo;
   exists(key: string): boolean;
@@ -70,6 +73,9 @@ export interface Snapshotter {
   /** A directory for a layer that is unpacked before its parents are; undefined when that can't be done. */
   stage?(): Promise<StagedSnapshot>;
   commitStaged?(name: string, staged: StagedSnapshot, parent?: string): Promise<void>;
+  /** Snapshots whose files may not be on disk yet, and how to say that they are (after a `syncfs`). */
+  dirty(): readonly string[];
+  markDurable(names: readonly string[]): void;
   /** Removes what a crash left. Returns the names of committed snapshots that had to go. */
   cleanup(): Promise<readonly string[]>;
 }

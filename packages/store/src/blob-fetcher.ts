@@ -1,0 +1,102 @@
+import { BuildError, isBuildError, Semaphore } from "@kiln/base";
+import type { Descriptor } from "@kiln/oci";
+import { Flights } from "./flights.ts";
+import type { CacheRecord } from "./record.ts";
+import type { BlobProvider, RefContext } from "./ref.ts";
+import type { RefDeps } from "./ref-deps.ts";
+
+const MAX_DOWNLOADS = 8;
+
+/** Gets the blobs of records when they are needed, each once, verified. */
+export class BlobFetcher {
+  readonly #deps: RefDeps;
+  readonly #flights = new Flights();
+  readonly #providers = new Map<string, BlobProvider>();
+  readonly #permits = new Semaphore(MAX_DOWNLOADS);
+
+  constructor(deps: RefDeps) {
+    this.#deps = deps;
+  }
+
+  /** Remembers, for this process, where a blob can be had. */
+  addProvider(digest: string, provider: BlobProvider): void {
+    this.#providers.set(digest, provider);
+  }
+
+  /** Forgets what only served a blob that is gone. */
+  forget(digest: string): void {
+    this.#providers.delete(digest);
+  }
+
+  /** True when the blob is here or somebody is known to have it. */
+  canHave(digest: string, remotes: readonly string[]): boolean {
+    return this.#deps.content.has(digest) || this.#providers.has(digest) || remotes.length > 0;
+  }
+
+  /**
+   * Makes sure that a blob of a record is in the content store.
+   *
+   * @throws `not_found` when nobody is known to have it, `data_loss` when what came was something else
+   */
+  async ensure(record: CacheRecord, desc: Descriptor, ctx: RefContext): Promise<void> {
+    if (this.#deps.content.has(desc.digest)) return;
+    await this.#flights.run(desc.digest, ctx, (shared) => this.#fetch(record, desc, shared));
+  }
+
+  async #fetch(record: CacheRecord, desc: Descriptor, ctx: RefContext): Promise<void> {
+    const { content } = this.#deps;
+    using _permit = await this.#permits.acquire(ctx.signal);
+    if (content.has(desc.digest)) return;
+    const report = (current: number, done: boolean): void =>
+      ctx.onProgress?.({ digest: desc.digest, action: "downloading", current, total: desc.size, done });
+    const observed = async function* (source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+      let current = 0;
+      for await (const chunk of source) {
+        yield chunk;
+        current += chunk.length;
+        report(current, false);
+      }
+    };
+    const labels = record.state.diffId ? { "containerd.io/uncompressed": record.state.diffId } : {};
+    await content.write(observed(await this.#open(record, desc, ctx)), {
+      digest: desc.digest,
+      ...(desc.size > 0 ? { sizeBytes: desc.size } : {}),
+      labels,
+      signal: ctx.signal,
+    });
+    report(desc.size, true);
+  }
+
+  async #open(record: CacheRecord, desc: Descriptor, ctx: RefContext): Promise<AsyncIterable<Uint8Array>> {
+    const { remotes } = record.state;
+    const provider = this.#providers.get(desc.digest);
+    if (provider) {
+      try {
+        return await provider(desc, ctx);
+      } catch (error) {
+        ctx.signal.throwIfAborted();
+        // A provider may be gone with its session; another source may still be there.
+        if (remotes.length === 0) throw error;
+      }
+    }
+    if (remotes.length === 0) {
+      throw new BuildError("not_found", `missing remote provider for blob ${desc.digest}`);
+    }
+    return await this.#deps.fetchBlob(desc, remotes, ctx);
+  }
+
+  /**
+   * Reads a blob again after it gave trouble: one that was damaged on disk is removed. True when it was, so
+   * that fetching it again may help.
+   */
+  async wasDamaged(digest: string): Promise<boolean> {
+    if (!this.#deps.content.has(digest)) return true;
+    try {
+      await this.#deps.content.verify(digest);
+      return false;
+    } catch (error) {
+      if (isBuildError(error, "data_loss")) return true;
+      throw error;
+    }
+  }
+}

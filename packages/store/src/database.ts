@@ -1,0 +1,129 @@
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { DatabaseSync, type StatementSync } from "node:sqlite";
+import { BuildError } from "@kiln/base";
+
+/** What SQLite takes and gives. */
+export type SqlValue = string | number | bigint | Uint8Array | null;
+
+/** A row by its column names. */
+export type Row = Readonly<Record<string, SqlValue>>;
+
+/** How durable a commit is. */
+export interface DatabaseOptions {
+  /** `full` (default): a commit is on disk when it returns. `normal`: it survives a crash of the process only. */
+  readonly synchronous?: "full" | "normal";
+}
+
+/**
+ * The one SQLite file in which everything that must survive is remembered. Calls are synchronous. Each
+ * subsystem owns its tables and their versions through {@link Database.migrate}.
+ */
+export class Database implements Disposable {
+  readonly #db: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+  #depth = 0;
+  #closed = false;
+
+  /** @param path file, or `:memory:` */
+  constructor(path: string, opts: DatabaseOptions = {}) {
+    if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    this.#db = new DatabaseSync(path);
+    this.#db.exec(`
+      PRAGMA journal_mode = WAL;
+      PRAGMA synchronous = ${opts.synchronous === "normal" ? "NORMAL" : "FULL"};
+      PRAGMA busy_timeout = 5000;
+      PRAGMA foreign_keys = ON;
+      PRAGMA auto_vacuum = INCREMENTAL;
+      CREATE TABLE IF NOT EXISTS schema_version (subsystem TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;
+    `);
+  }
+
+  /**
+   * Brings the tables of a subsystem to the newest version: `steps[n]` leads from version n to n+1; a step
+   * never changes once released.
+   *
+   * @throws `failed_precondition` when the file was written by a newer program
+   */
+  migrate(subsystem: string, steps: readonly string[]): void {
+    this.transaction(() => {
+      const row = this.get("SELECT version FROM schema_version WHERE subsystem = ?", subsystem);
+      const version = Number(row?.version ?? 0);
+      if (version > steps.length) {
+        throw new BuildError(
+          "failed_precondition",
+          `state of ${subsystem} has version ${version}, this program knows ${steps.length}`,
+          { hint: "use the newer program, or another root directory" },
+        );
+      }
+      for (const step of steps.slice(version)) this.#db.exec(step);
+      this.run(
+        "INSERT INTO schema_version VALUES (?, ?) ON CONFLICT (subsystem) DO UPDATE SET version = excluded.version",
+        subsystem,
+        steps.length,
+      );
+    });
+  }
+
+  #prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (!statement) {
+      statement = this.#db.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  /** Runs a statement; the number of changed rows. Texts of statements are kept prepared: don't build them. */
+  run(sql: string, ...params: readonly SqlValue[]): number {
+    return Number(this.#prepare(sql).run(...params).changes);
+  }
+
+  /** First row of a query. */
+  get(sql: string, ...params: readonly SqlValue[]): Row | undefined {
+    return this.#prepare(sql).get(...params) as Row | undefined;
+  }
+
+  /** All rows of a query. */
+  all(sql: string, ...params: readonly SqlValue[]): readonly Row[] {
+    return this.#prepare(sql).all(...params) as unknown as readonly Row[];
+  }
+
+  /** Everything that `fn` (synchronous) does happens, or nothing. Transactions nest. */
+  transaction<T>(fn: () => T): T {
+    const outermost = this.#depth === 0;
+    this.#db.exec(outermost ? "BEGIN IMMEDIATE" : `SAVEPOINT s${this.#depth}`);
+    this.#depth++;
+    try {
+      const result = fn();
+      this.#depth--;
+      this.#db.exec(outermost ? "COMMIT" : `RELEASE s${this.#depth}`);
+      return result;
+    } catch (error) {
+      this.#depth = Math.min(this.#depth, outermost ? 0 : this.#depth - 1);
+      if (outermost) this.#db.exec("ROLLBACK");
+      else this.#db.exec(`ROLLBACK TO s${this.#depth}; RELEASE s${this.#depth}`);
+      throw error;
+    }
+  }
+
+  /** Gives pages that were freed back to the file system; a few at a time. */
+  compact(pages = 1000): void {
+    this.#db.exec(`PRAGMA incremental_vacuum(${Math.trunc(pages)})`);
+  }
+
+  /** Bytes of the file, and how many of them are free. */
+  size(): { readonly totalBytes: number; readonly freeBytes: number } {
+    const pageBytes = Number(this.get("PRAGMA page_size")?.page_size ?? 0);
+    const pages = Number(this.get("PRAGMA page_count")?.page_count ?? 0);
+    const free = Number(this.get("PRAGMA freelist_count")?.freelist_count ?? 0);
+    return { totalBytes: pages * pageBytes, freeBytes: free * pageBytes };
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#statements.clear();
+    this.#db.close();
+  }
+}

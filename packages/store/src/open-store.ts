@@ -1,0 +1,123 @@
+import { join } from "node:path";
+import { LayerPool } from "@kiln/archive";
+import { BuildError, type Clock, DisposableStore, systemClock } from "@kiln/base";
+import { diskSpace } from "@kiln/sys";
+import { CacheManager } from "./cache-manager.ts";
+import type { ContentStore } from "./content.ts";
+import { FileContentStore } from "./content-store.ts";
+import { Database } from "./database.ts";
+import type { LeaseStore } from "./lease.ts";
+import { createLeaseStore } from "./lease-store.ts";
+import { NativeSnapshotter } from "./native/native-snapshotter.ts";
+import { OverlaySnapshotter } from "./overlay/overlay-snapshotter.ts";
+import { probeOverlay } from "./overlay/overlay-support.ts";
+import { RecordSet } from "./record-set.ts";
+import { recover } from "./recovery.ts";
+import type { FetchBlob, RefDeps } from "./ref-deps.ts";
+import type { RefManager } from "./ref-manager.ts";
+import type { Snapshotter } from "./snapshotter.ts";
+import { TreePool } from "./tree-job.ts";
+
+/** How to open a store. */
+export interface StoreOptions {
+  /** Folder that holds everything; nobody else may have it open. */
+  readonly root: string;
+  /** `auto` (default): overlayfs where it works, else native. */
+  readonly snapshotter?: "auto" | "overlayfs" | "native";
+  readonly fetchBlob: FetchBlob;
+  readonly clock?: Clock;
+  /** See `DatabaseOptions`. */
+  readonly synchronous?: "full" | "normal";
+  readonly isShared?: RefDeps["isShared"];
+  /** Takes note of what went wrong in the background; the default is silence. */
+  readonly onWarning?: RefDeps["onWarning"];
+  /** Threads for layers to share with others; the store's own when absent. */
+  readonly layers?: LayerPool;
+}
+
+/** Everything that one worker keeps. */
+export interface Store extends AsyncDisposable {
+  readonly root: string;
+  /** For tables of other subsystems; closed with the store. */
+  readonly db: Database;
+  readonly content: ContentStore;
+  readonly leases: LeaseStore;
+  readonly snapshotter: Snapshotter;
+  readonly refs: RefManager;
+  readonly layers: LayerPool;
+}
+
+/**
+ * Opens the store of one worker below `root` and repairs what a crash left: `kiln.db`, `content/`,
+ * `snapshots/`, `mounts/`.
+ *
+ * @throws `failed_precondition` when overlayfs was asked for and doesn't work, or the state is of a newer program
+ */
+export async function openStore(opts: StoreOptions): Promise<Store> {
+  await using undo = new DisposableStore();
+  const clock = opts.clock ?? systemClock;
+  const { root } = opts;
+  const db = undo.use(
+    new Database(join(root, "kiln.db"), opts.synchronous ? { synchronous: opts.synchronous } : {}),
+  );
+  const layers = opts.layers ?? undo.use(new LayerPool());
+  const trees = undo.use(new TreePool());
+  const content = new FileContentStore(join(root, "content"), db, { clock });
+  const leases = createLeaseStore(db, clock);
+  const snapshotter = chooseSnapshotter(opts.snapshotter ?? "auto", {
+    root: join(root, "snapshots"),
+    db,
+    trees,
+    clock,
+  });
+  const records = undo.use(new RecordSet(db, clock));
+  const manager = undo.use(
+    new CacheManager({
+      db,
+      content,
+      leases,
+      snapshotter,
+      records,
+      layers,
+      trees,
+      fetchBlob: opts.fetchBlob,
+      clock,
+      diskStat: () => diskSpace(root),
+      mountRoot: join(root, "mounts"),
+      ...(opts.isShared ? { isShared: opts.isShared } : {}),
+      onWarning: opts.onWarning ?? (() => undefined),
+    }),
+  );
+  await recover(manager.deps, manager.pruner);
+  const owned = undo.move();
+  return {
+    root,
+    db,
+    content,
+    leases,
+    snapshotter,
+    refs: manager,
+    layers,
+    [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
+  };
+}
+
+function chooseSnapshotter(
+  wanted: "auto" | "overlayfs" | "native",
+  opts: { readonly root: string; readonly db: Database; readonly trees: TreePool; readonly clock: Clock },
+): Snapshotter {
+  // Each kind has its own folder: with another kind than last time, every snapshot counts as lost.
+  const native = (): Snapshotter => new NativeSnapshotter({ ...opts, root: join(opts.root, "native") });
+  if (wanted === "native") return native();
+  const root = join(opts.root, "overlayfs");
+  const support = probeOverlay(root);
+  if (!("reason" in support)) return new OverlaySnapshotter({ ...opts, root, support });
+  if (wanted === "auto") return native();
+  throw new BuildError(
+    "failed_precondition",
+    `overlayfs does not work below ${opts.root}: ${support.reason}`,
+    {
+      hint: "use the native snapshotter",
+    },
+  );
+}
