@@ -9,6 +9,7 @@ export {
   contentKey,
   isContentKey,
 } from "./cache/cache-key.ts";
+export { releaseUnreferenced } from "./cache/cache-query.ts";
 export type {
   CacheLoadContext,
   CacheResultStore,

@@ -10,7 +10,7 @@
 import type { CacheKey, CacheKeyLink, CacheRecord } from "./cache-key.ts";
 import { isContentKey, CacheKey as Key } from "./cache-key.ts";
 import type { CacheSource } from "./cache-source.ts";
-import type { CacheLinkInfo } from "./key-store.ts";
+import type { CacheLinkInfo, CacheResultInfo } from "./key-store.ts";
 
 /** A stored key that could be an edge's. */
 export interface Match<TResult> {
@@ -131,9 +131,18 @@ export function saveResult<TResult>(
   added: NewResult<TResult>,
   newId: () => string,
 ): CacheRecord<TResult> | undefined {
-  const { key } = added;
   if (source.results.save === undefined) return undefined;
   const info = source.results.save(added.result, added.createdAtNs);
+  const store = (): CacheRecord<TResult> => storeResult(source, added, { info, newId });
+  return source.keys.batch ? source.keys.batch(store) : store();
+}
+
+function storeResult<TResult>(
+  source: CacheSource<TResult>,
+  added: NewResult<TResult>,
+  { info, newId }: { readonly info: CacheResultInfo; readonly newId: () => string },
+): CacheRecord<TResult> {
+  const { key } = added;
   assignIds(source, key, newId);
   if (added.supersede && key.deps.length > 0) {
     cutLinks(source, key);
@@ -142,6 +151,27 @@ export function saveResult<TResult>(
   source.keys.addResult(key.ids.get(source)!, info);
   storeLinks(source, key);
   return { id: info.id, createdAtNs: info.createdAtNs, source, key };
+}
+
+/**
+ * Drops results that a source no longer has, with the keys that lead nowhere then; for when it is opened.
+ * Returns how many.
+ */
+export function releaseUnreferenced<TResult>(source: CacheSource<TResult>): number {
+  const run = (): number => {
+    const asked = new Set<string>();
+    const gone: string[] = [];
+    for (const id of source.keys.ids()) {
+      for (const info of source.keys.results(id)) {
+        if (asked.has(info.id)) continue;
+        asked.add(info.id);
+        if (!source.results.exists(info.id)) gone.push(info.id);
+      }
+    }
+    for (const id of gone) source.keys.releaseResult(id);
+    return gone.length;
+  };
+  return source.keys.batch ? source.keys.batch(run) : run();
 }
 
 function linkInfo(question: LinkQuestion, selector: string): CacheLinkInfo {

@@ -44,6 +44,8 @@ export interface CacheKeyStore {
    * digest and output when absent.
    */
   recordDigest?(link: CacheLinkInfo): string;
+  /** Runs `fn` so that what it writes becomes durable together; runs it as it is when absent. */
+  batch?<T>(fn: () => T): T;
 }
 
 /** A stored result. */
