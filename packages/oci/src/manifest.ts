@@ -1,6 +1,6 @@
 import { BuildError } from "@kiln/base";
 import { type Digest, digestProblem } from "./digest.ts";
-import { isIndexType, isManifestType, mediaTypes } from "./media-types.ts";
+import { dockerMediaType, isIndexType, isManifestType, mediaTypes } from "./media-types.ts";
 import type { Platform } from "./platform.ts";
 
 /** String map of an OCI document. Keys come from outside: read it with `Object.hasOwn` or `Object.entries`. */
@@ -103,10 +103,12 @@ export function parseIndex(data: Uint8Array | string, declared: string = mediaTy
 
 /**
  * The media type that a manifest document has by its own evidence (BuildKit's `DetectManifestMediaType`):
- * what it declares, else what its fields allow. Ambiguous documents are refused.
+ * what it declares, else Docker's for what its fields allow. Ambiguous documents are refused.
  */
 export function detectManifestType(data: Uint8Array | string): string {
-  return documentType(parseDocument(data), "");
+  const doc = parseDocument(data);
+  const type = documentType(doc, "");
+  return type === doc.mediaType ? type : dockerMediaType(type);
 }
 
 function parseDocument(data: Uint8Array | string): Json {

@@ -39,6 +39,8 @@ export interface HttpTransportOptions {
   readonly addressPolicy?: AddressPolicy;
   /** Default `noLinkLocal`, and `publicOnly` when the first host isn't itself local. */
   readonly redirectPolicy?: AddressPolicy;
+  /** Follow redirects from HTTPS to HTTP, as browsers and download tools do. Default false. */
+  readonly allowDowngrade?: boolean;
   readonly connectTimeoutMs?: number;
   /** Longest wait for the head of an answer. */
   readonly headTimeoutMs?: number;
@@ -104,7 +106,7 @@ export class HttpTransport implements Disposable {
       if (redirects >= max) {
         throw new BuildError("failed_precondition", `stopped after ${max} redirects`);
       }
-      current = redirected(current, response, location);
+      current = redirected(current, response, { location, downgrade: this.#options.allowDowngrade ?? false });
       if (current.url.hostname !== request.url.hostname) {
         const local = isLocalHost(request.url.host);
         policy = this.#options.redirectPolicy ?? (local ? "noLinkLocal" : "publicOnly");
@@ -235,7 +237,12 @@ function isRedirect(status: number): boolean {
   return status === 301 || status === 302 || status === 303 || status === 307 || status === 308;
 }
 
-function redirected(request: HttpRequest, response: HttpResponse, location: string): HttpRequest {
+function redirected(
+  request: HttpRequest,
+  response: HttpResponse,
+  to: { readonly location: string; readonly downgrade: boolean },
+): HttpRequest {
+  const { location } = to;
   if (!URL.canParse(location, response.url)) {
     throw new BuildError("failed_precondition", "redirect to a malformed URL");
   }
@@ -243,7 +250,8 @@ function redirected(request: HttpRequest, response: HttpResponse, location: stri
   if (url.protocol !== "https:" && url.protocol !== "http:") {
     throw new BuildError("permission_denied", `refusing redirect to ${url.protocol}`);
   }
-  if (request.url.protocol === "https:" && url.protocol === "http:" && response.url.protocol === "https:") {
+  const secure = request.url.protocol === "https:" && response.url.protocol === "https:";
+  if (secure && url.protocol === "http:" && !to.downgrade) {
     throw new BuildError("permission_denied", `refusing redirect from https to http (${url.host})`);
   }
   const headers = new Map(Object.entries(request.headers ?? {}));

@@ -253,6 +253,33 @@ export class RegistryClient {
     throw new BuildError("not_found", `content at ${where} not found: not found`, { cause: failure });
   }
 
+  /** Bytes of a blob of which only the digest is known. @throws `not_found` */
+  async blobSize(ref: Reference, digest: Digest, opts: CallOptions = {}): Promise<number> {
+    let failure: unknown;
+    for (const host of await this.#registries.hosts(ref.domain, this.#insecure)) {
+      const request = this.#request(host, ref, { target: `blobs/${digest}`, signal: opts.signal });
+      try {
+        const response = await accessChecked(
+          "pull",
+          hostRequest({ ...request, method: "HEAD" }, this.#env(false)),
+        );
+        response.body.destroy();
+        const size = Number(response.headers["content-length"] ?? Number.NaN);
+        if (response.status === 200 && Number.isSafeInteger(size)) return size;
+        if (response.status === 200)
+          throw new BuildError("data_loss", `registry gives no size for blob ${digest}`);
+        const error = await errorFromResponse(response, "HEAD");
+        if (failure === undefined || isMissing(failure)) failure = error;
+      } catch (error) {
+        if (isCanceled(error)) throw error;
+        if (failure === undefined || isMissing(failure)) failure = error;
+      }
+    }
+    if (!isMissing(failure)) throw failure;
+    const where = `${ref.domain}/${ref.path}@${digest}`;
+    throw new BuildError("not_found", `content at ${where} not found: not found`, { cause: failure });
+  }
+
   /** True when the registry has the blob or manifest. */
   async has(ref: Reference, desc: Descriptor, opts: CallOptions = {}): Promise<boolean> {
     const kind = isManifestType(desc.mediaType) || isIndexType(desc.mediaType) ? "manifests" : "blobs";

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
@@ -198,20 +199,26 @@ class HttpInstance implements SourceInstance {
     head?.body.destroy();
     if (head?.status === 200 || head?.status === 304) {
       const copy = copies.get(this.#etagOf(head, etags));
-      if (copy !== undefined) return copy;
+      if (copy !== undefined) return this.#named(copy, head);
     }
     const get = await ask("GET");
     if (get === undefined) return undefined;
     if (get.status === 304) {
       get.body.destroy();
       const copy = copies.get(this.#etagOf(get, etags));
-      if (copy !== undefined) return copy;
+      if (copy !== undefined) return this.#named(copy, get);
       throw new BuildError(
         "failed_precondition",
         `invalid not-modified ETag: ${etagValue(get.headers.etag ?? "")}`,
       );
     }
     return this.#keep(get, ctx);
+  }
+
+  /** The name comes from the latest answer, as BuildKit's cache keys have it. */
+  #named<R extends Resolved>(copy: R, response: HttpResponse): R {
+    const { url, file } = this.#request;
+    return { ...copy, filename: downloadName(url, file.filename, response.headers["content-disposition"]) };
   }
 
   /** A 304 without ETag means the only one that was asked about. */
@@ -384,7 +391,10 @@ class HttpInstance implements SourceInstance {
   ): Promise<T> {
     const ref = this.#services.refs.get(loaded.refId);
     try {
-      return await inTree(ref, refContext(ctx), (dir) => work(join(dir, loaded.filename)));
+      return await inTree(ref, refContext(ctx), async (dir) => {
+        const [name = loaded.filename] = await readdir(dir);
+        return work(join(dir, name));
+      });
     } finally {
       await ref.release();
     }
