@@ -12,6 +12,11 @@ const cKill = libc.func("int kill(int pid, int signal)");
 const cCloseRange = libc.func("int close_range(unsigned int first, unsigned int last, int flags)");
 const cIoctl = libc.func("int ioctl(int fd, unsigned long request, _Inout_ uint8_t *argument)");
 const cMemfd = libc.func("int memfd_create(const char *name, unsigned int flags)");
+const cSyscall3 = libc.func("long syscall(long number, int a, int b, unsigned int c)");
+const cOpenTree = libc.func("long syscall(long number, int dir, const char *path, unsigned int flags)");
+const cMoveMount = libc.func(
+  "long syscall(long number, int fromDir, const char *from, int toDir, const char *to, unsigned int flags)",
+);
 const cSocket = libc.func("int socket(int domain, int type, int protocol)");
 const cSpawn = libc.func(
   "int posix_spawn(_Out_ int *pid, const char *path, const uint8_t *actions, const uint8_t *attributes, const char **argv, const char **envp)",
@@ -217,4 +222,37 @@ export function deleteBridge(name: string): void {
   } finally {
     closeSync(socket);
   }
+}
+
+// These numbers are the same on every architecture.
+const SYS_OPEN_TREE = 428;
+const SYS_MOVE_MOUNT = 429;
+const SYS_PIDFD_OPEN = 434;
+const SYS_PIDFD_GETFD = 438;
+const AT_FDCWD = -100;
+const AT_RECURSIVE = 0x8000;
+const OPEN_TREE_CLONE = 1;
+const OPEN_TREE_CLOEXEC = 0o2000000;
+const MOVE_MOUNT_F_EMPTY_PATH = 4;
+
+/** A copy of the mounts at `path`, attached nowhere; gone when the last descriptor of it is. */
+export function copyMounts(path: string): number {
+  const flags = (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE) >>> 0;
+  return check(Number(cOpenTree(SYS_OPEN_TREE, AT_FDCWD, path, flags)), "open_tree", path);
+}
+
+/** Attaches what {@link copyMounts} gave at `target`, in this thread's mount namespace. */
+export function attachMounts(fd: number, target: string): void {
+  const result = cMoveMount(SYS_MOVE_MOUNT, fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+  check(Number(result), "move_mount", target);
+}
+
+/** A descriptor that stands for this process. */
+export function ownPidfd(): number {
+  return check(Number(cSyscall3(SYS_PIDFD_OPEN, process.pid, 0, 0)), "pidfd_open");
+}
+
+/** A duplicate of descriptor `fd` of the process behind `pidfd`. */
+export function takeDescriptor(pidfd: number, fd: number): number {
+  return check(Number(cSyscall3(SYS_PIDFD_GETFD, pidfd, fd, 0)), "pidfd_getfd");
 }

@@ -1,5 +1,8 @@
-import { mkdirSync, rmdirSync } from "node:fs";
-import { type Mount, mountAll, unmount } from "@kiln/sys";
+import { closeSync, mkdirSync, rmdirSync } from "node:fs";
+import { BuildError } from "@kiln/base";
+import { mountOne, remountReadonly, unmount } from "@kiln/sys";
+import { attachMounts, takeDescriptor } from "./libc.ts";
+import type { HandedMount } from "./protocol.ts";
 
 /** A place where some mounts show; release it once. */
 export interface PooledMount {
@@ -9,7 +12,7 @@ export interface PooledMount {
 
 interface Entry {
   readonly path: string;
-  readonly mounts: readonly Mount[];
+  readonly mounts: readonly HandedMount[];
   users: number;
 }
 
@@ -19,20 +22,24 @@ interface Entry {
  */
 export class MountPool {
   readonly #dir: string;
+  readonly #daemon: number;
   readonly #entries = new Map<string, Entry>();
   #count = 0;
 
-  /** `dir` is made; mount points are made in it. */
-  constructor(dir: string) {
+  /** `dir` is made; mount points are made in it. `daemon` is a pidfd, for mounts that it hands over. */
+  constructor(dir: string, daemon: number) {
     this.#dir = dir;
+    this.#daemon = daemon;
     mkdirSync(dir, { recursive: true, mode: 0o711 });
   }
 
-  acquire(mounts: readonly Mount[]): PooledMount {
+  acquire(mounts: readonly HandedMount[]): PooledMount {
     const [only] = mounts;
     if (mounts.length === 1 && only && isPlainBind(only))
       return { path: only.source, release: () => undefined };
-    const key = JSON.stringify(mounts);
+    const key = JSON.stringify(
+      mounts.map(({ type, source, options, target }) => [type, source, options, target]),
+    );
     const entry = this.#entries.get(key) ?? this.#mount(key, mounts);
     entry.users++;
     let held = true;
@@ -46,12 +53,13 @@ export class MountPool {
     };
   }
 
-  #mount(key: string, mounts: readonly Mount[]): Entry {
+  #mount(key: string, mounts: readonly HandedMount[]): Entry {
     const path = `${this.#dir}/${this.#count++}`;
     mkdirSync(path, { mode: 0o700 });
     try {
-      mountAll(mounts, path);
+      for (const mount of mounts) this.#mountAt(mount, path);
     } catch (error) {
+      unmountFully(path);
       rmdirSync(path);
       throw error;
     }
@@ -60,17 +68,39 @@ export class MountPool {
     return entry;
   }
 
+  #mountAt(mount: HandedMount, path: string): void {
+    if (mount.target !== undefined) {
+      throw new BuildError("unimplemented", `mount of ${mount.source} at ${mount.target} isn't supported`);
+    }
+    if (mount.copyFd === undefined) {
+      mountOne(mount, path);
+      return;
+    }
+    const fd = takeDescriptor(this.#daemon, mount.copyFd);
+    try {
+      attachMounts(fd, path);
+    } finally {
+      closeSync(fd);
+    }
+    if (mount.options.includes("ro")) remountReadonly(path);
+  }
+
   #unmount(key: string, entry: Entry): void {
     this.#entries.delete(key);
-    while (unmount(entry.path, { detach: true })) {
-      // Those below.
-    }
+    unmountFully(entry.path);
     rmdirSync(entry.path);
   }
 }
 
+function unmountFully(path: string): void {
+  while (unmount(path, { detach: true })) {
+    // Those below.
+  }
+}
+
 /** A bind mount that shows exactly its source. */
-function isPlainBind(mount: Mount): boolean {
-  if (mount.target !== undefined || (mount.type !== "bind" && mount.type !== "rbind")) return false;
+function isPlainBind(mount: HandedMount): boolean {
+  if (mount.target !== undefined || mount.copyFd !== undefined) return false;
+  if (mount.type !== "bind" && mount.type !== "rbind") return false;
   return mount.options.every((option) => option === "rbind" || option === "bind" || option === "rw");
 }

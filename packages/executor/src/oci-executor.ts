@@ -18,6 +18,7 @@ import type {
   SandboxSpec,
   TerminalSize,
 } from "./executor.ts";
+import { HandedMounts } from "./handed-mounts.ts";
 import { insecureGrants } from "./insecure.ts";
 import { type ContainerNetwork, hostNetwork, type NetworkProvider, noNetwork } from "./network.ts";
 import { DEFAULT_CAPABILITIES, type SpecHost } from "./oci-spec.ts";
@@ -110,6 +111,15 @@ function describeHost(options: OciExecutorOptions): SpecHost {
   };
 }
 
+/** What is made for a container before it is run. */
+interface MadeForRun {
+  readonly id: string;
+  readonly network: ContainerNetwork;
+  readonly hosts: string;
+  readonly cgroupsPath: string;
+  readonly stdio: StdioPaths;
+}
+
 /** See {@link Executor}; made by {@link createOciExecutor}. */
 export class OciExecutor implements Executor {
   /** Path of the OCI runtime in use. */
@@ -159,8 +169,13 @@ export class OciExecutor implements Executor {
       using hosts = this.#files.hosts(id, sandbox.hostname ?? "", sandbox.extraHosts ?? []);
       const stdio = openStdio(dir, "run", options.process.tty, io);
       try {
-        const plan = this.#plan(options, { id, network, hosts: hosts.path, cgroupsPath, stdio: stdio.paths });
-        const { key } = await this.#options.zygote.request("run", plan);
+        const key = await this.#start(options, {
+          id,
+          network,
+          hosts: hosts.path,
+          cgroupsPath,
+          stdio: stdio.paths,
+        });
         started.resolve();
         return await this.#follow(key, stdio, io, signal);
       } finally {
@@ -177,12 +192,15 @@ export class OciExecutor implements Executor {
     return this.#options.network ?? hostNetwork;
   }
 
-  #plan(
-    options: RunOptions,
-    made: { id: string; network: ContainerNetwork; hosts: string; cgroupsPath: string; stdio: StdioPaths },
-  ): RunPlan {
+  async #start(options: RunOptions, made: MadeForRun): Promise<string> {
+    using handed = new HandedMounts();
+    const { key } = await this.#options.zygote.request("run", this.#plan(options, made, handed));
+    return key;
+  }
+
+  #plan(options: RunOptions, made: MadeForRun, handed: HandedMounts): RunPlan {
     const { process, sandbox } = options;
-    const mounts = options.mounts.map(plannedMount);
+    const mounts = options.mounts.map((mount) => plannedMount(mount, handed));
     const args = [...process.args];
     const emulator = sandbox.platform && emulatorOf(sandbox.platform);
     if (emulator !== undefined) {
@@ -194,7 +212,7 @@ export class OciExecutor implements Executor {
     const hostname = sandbox.hostname || DEFAULT_HOSTNAME;
     return {
       id: made.id,
-      rootfs: options.rootfs,
+      rootfs: handed.add(options.rootfs),
       mounts,
       user: process.user,
       network: made.network.spec,
@@ -304,7 +322,8 @@ export class OciExecutor implements Executor {
 
   async mountShared(mounts: readonly Mount[]): Promise<MountedPath> {
     const { zygote } = this.#options;
-    const { handle, path } = await zygote.request("mount", { mounts });
+    using handed = new HandedMounts();
+    const { handle, path } = await zygote.request("mount", { mounts: handed.add(mounts) });
     return {
       path: zygote.viewPath + path,
       [Symbol.asyncDispose]: async () => {
@@ -331,11 +350,17 @@ function statusOf(event: ExitEvent): ExitStatus {
   return { code, outOfMemory, runtimeError };
 }
 
-function plannedMount(mount: ExecMount): PlannedMount {
+function plannedMount(mount: ExecMount, handed: HandedMounts): PlannedMount {
   const { dest, readonly } = mount;
   switch (mount.kind) {
     case "snapshot":
-      return { kind: "snapshot", dest, readonly, mounts: mount.mounts, selector: mount.selector ?? "" };
+      return {
+        kind: "snapshot",
+        dest,
+        readonly,
+        mounts: handed.add(mount.mounts),
+        selector: mount.selector ?? "",
+      };
     case "tmpfs":
       return { kind: "tmpfs", dest, readonly, sizeBytes: mount.sizeBytes };
     case "host":

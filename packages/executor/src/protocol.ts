@@ -17,9 +17,17 @@ export type StdioPaths =
     }
   | { readonly kind: "tty"; readonly path: string };
 
+/**
+ * A mount as the zygote gets it. What was mounted by the daemon itself is out of the zygote's sight: `copyFd` is
+ * then the daemon's descriptor of a copy.
+ */
+export interface HandedMount extends Mount {
+  readonly copyFd?: number;
+}
+
 /** One of a step's mounts, as the zygote makes it. Binary data is in base64. */
 export type PlannedMount = { readonly dest: string; readonly readonly: boolean } & (
-  | { readonly kind: "snapshot"; readonly mounts: readonly Mount[]; readonly selector: string }
+  | { readonly kind: "snapshot"; readonly mounts: readonly HandedMount[]; readonly selector: string }
   | { readonly kind: "tmpfs"; readonly sizeBytes: bigint }
   | {
       readonly kind: "file";
@@ -37,7 +45,7 @@ export type SpecDraft = Omit<SpecInput, "user" | "rootPath" | "mounts" | "host" 
 /** A container to run. */
 export interface RunPlan {
   readonly id: string;
-  readonly rootfs: readonly Mount[];
+  readonly rootfs: readonly HandedMount[];
   readonly mounts: readonly PlannedMount[];
   readonly draft: SpecDraft;
   readonly network: SpecNetwork;
@@ -109,7 +117,7 @@ export interface Requests {
   /** Tells a process's terminal its size; repeated by the caller, for it may not have one yet. */
   resize: { params: { readonly key: string; readonly rows: number; readonly cols: number }; result: null };
   mount: {
-    params: { readonly mounts: readonly Mount[] };
+    params: { readonly mounts: readonly HandedMount[] };
     result: { readonly handle: string; readonly path: string };
   };
   unmount: { params: { readonly handle: string }; result: null };

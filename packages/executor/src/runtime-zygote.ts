@@ -1,6 +1,7 @@
 // The process that starts all others. The daemon forks it before it grows, because forking costs in proportion
 // to memory; it is the first process of a pid namespace and has its own mount namespace, so that with it, and it
-// dies with the daemon, every container and every mount goes. Descriptor 3 is its line to the daemon.
+// dies with the daemon, every container and every mount goes. Descriptor 3 is its line to the daemon, 4 a pidfd of
+// the daemon.
 
 import {
   closeSync,
@@ -33,6 +34,7 @@ import { Containers } from "./zygote-containers.ts";
 import { ProcessTable } from "./zygote-processes.ts";
 
 const LINE_FD = 3;
+const DAEMON_PIDFD = 4;
 const SIGKILL = 9;
 /** What the runtime and network plugins may see of the daemon's environment. */
 const PASSED_ENV = ["PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR"];
@@ -129,7 +131,7 @@ class Zygote {
     unmountAll(config.runDir);
     mountOne({ type: "tmpfs", source: "tmpfs", options: ["nosuid", "nodev", "mode=0711"] }, config.runDir);
     if (config.hideUnifiedCgroup) unmount("/sys/fs/cgroup/unified");
-    const pool = new MountPool(`${config.runDir}/mounts`);
+    const pool = new MountPool(`${config.runDir}/mounts`, DAEMON_PIDFD);
     const onExit = (event: ExitEvent): void => this.#send({ exit: event });
     const containers = new Containers({ config, env: this.#env, processes: this.#processes, pool, onExit });
     this.#workshop = { config, pool, containers };

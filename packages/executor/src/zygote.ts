@@ -3,7 +3,7 @@ import { closeSync, openSync } from "node:fs";
 import type { Duplex } from "node:stream";
 import { BuildError, createDeferred, type Deferred, type ErrorCode, wrapError } from "@kiln/base";
 import { entryPath } from "@kiln/sys";
-import { CLONE_NEWPID, setns, unshare } from "./libc.ts";
+import { CLONE_NEWPID, ownPidfd, setns, unshare } from "./libc.ts";
 import { type ExitEvent, encodeFrame, FrameDecoder, type ReplyFrame, type Requests } from "./protocol.ts";
 
 /** Memory of the zygote's heap; it holds little, and a small process forks cheaply. */
@@ -115,9 +115,18 @@ export class Zygote implements AsyncDisposable {
 export function startZygote(opts: ZygoteOptions = {}): Zygote {
   const script = entryPath(import.meta.url, "runtime-zygote");
   const nodePath = opts.nodePath ?? process.execPath;
-  const child = inNewPidNamespace(() =>
-    spawn(nodePath, [...NODE_FLAGS, script], { stdio: ["ignore", "inherit", "inherit", "pipe"], cwd: "/" }),
-  );
+  const pidfd = ownPidfd();
+  let child: ChildProcess;
+  try {
+    child = inNewPidNamespace(() =>
+      spawn(nodePath, [...NODE_FLAGS, script], {
+        stdio: ["ignore", "inherit", "inherit", "pipe", pidfd],
+        cwd: "/",
+      }),
+    );
+  } finally {
+    closeSync(pidfd);
+  }
   const line = child.stdio[3];
   if (!line || !("write" in line)) throw new BuildError("internal", "the process zygote has no line");
   return new Zygote(child, line as Duplex);

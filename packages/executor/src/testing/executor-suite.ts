@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { after, before, beforeEach, describe, it } from "node:test";
-import type { Mount } from "@kiln/sys";
+import { type Mount, mountAll, unmountAll } from "@kiln/sys";
 import type { ExecMount, Executor, ExitStatus, ProcessControl, ProcessIo, SandboxSpec } from "../executor.ts";
 import { makeBusyboxRoot } from "./busybox-root.ts";
 
@@ -469,6 +469,23 @@ export function executorSuite(name: string, make: (dir: string) => Promise<Execu
       assert.equal(a.code, 0);
       assert.equal(b.stdout, "one\nother\n");
       assert.deepEqual(readdirSync(view.path).sort(), ["one", "other"]);
+    });
+
+    it("takes over what its own process has mounted", async () => {
+      const dir = mkdtempSync(join(base, "mounted-"));
+      mountAll([{ type: "tmpfs", source: "tmpfs", options: [] }], dir);
+      try {
+        writeFileSync(join(dir, "seen"), "yes");
+        const mount: ExecMount = { kind: "snapshot", dest: "/m", readonly: false, mounts: bindRoot(dir) };
+        const { stdout } = await run("cat /m/seen; echo back > /m/out", { mounts: [mount] });
+        assert.equal(stdout, "yes");
+        assert.equal(readFileSync(join(dir, "out"), "utf8"), "back\n");
+        const sub: ExecMount = { ...mount, selector: "seen", readonly: true };
+        assert.equal((await run("cat /m; echo x > /m || true", { mounts: [sub] })).stdout, "yes");
+        assert.equal(readFileSync(join(dir, "seen"), "utf8"), "yes");
+      } finally {
+        unmountAll(dir);
+      }
     });
 
     it("refuses ids that aren't plain", async () => {
