@@ -1,4 +1,6 @@
 const K = /* @__PURE__ */ roundConstants();
+const INITIAL = /* @__PURE__ */ Uint32Array.from([2, 3, 5, 7, 11, 13, 17, 19], (p) => fraction(Math.sqrt(p)));
+const HEX = /* @__PURE__ */ Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
 const utf8 = /* @__PURE__ */ new TextEncoder();
 
 /** `sha256:` and the hash of a text's UTF-8 bytes. Synchronous; meant for short texts. */
@@ -29,10 +31,6 @@ function fraction(x: number): number {
   return Math.floor((x - Math.floor(x)) * 2 ** 32);
 }
 
-function initialState(): Uint32Array {
-  return Uint32Array.from([2, 3, 5, 7, 11, 13, 17, 19], (p) => fraction(Math.sqrt(p)));
-}
-
 function sha256(data: Uint8Array): Uint32Array {
   const padded = new Uint8Array(Math.ceil((data.length + 9) / 64) * 64);
   padded.set(data);
@@ -40,7 +38,7 @@ function sha256(data: Uint8Array): Uint32Array {
   const view = new DataView(padded.buffer);
   view.setUint32(padded.length - 8, Math.floor(data.length / 2 ** 29));
   view.setUint32(padded.length - 4, data.length << 3);
-  const state = initialState();
+  const state = INITIAL.slice();
   const w = new Uint32Array(64);
   for (let offset = 0; offset < padded.length; offset += 64) compress(state, view, offset, w);
   return state;
@@ -88,6 +86,8 @@ function compress(state: Uint32Array, view: DataView, offset: number, w: Uint32A
 
 function hex(words: Uint32Array): string {
   let out = "";
-  for (const word of words) out += word.toString(16).padStart(8, "0");
+  for (const word of words) {
+    out += HEX[word >>> 24]! + HEX[(word >>> 16) & 255]! + HEX[(word >>> 8) & 255]! + HEX[word & 255]!;
+  }
   return out;
 }

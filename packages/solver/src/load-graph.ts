@@ -48,6 +48,11 @@ export function loadGraph<TOp, TResult>(
   return loaded.get(root)!;
 }
 
+/** Name among the active vertices of one that ignores the cache and is kept apart; its digest is that of this. */
+export function apartName(digest: string): string {
+  return `${digest}-ignorecache`;
+}
+
 function checkGraph<TOp>(order: readonly Vertex<TOp>[]): void {
   const seen = new Set<Vertex<TOp>>();
   for (const vertex of order) {
@@ -73,21 +78,22 @@ function loadVertex<TOp, TResult>(
   { request, loaded }: Loading<TOp, TResult>,
 ): OpState<TOp, TResult> {
   const { actives, core } = loader;
-  const apart = digestOfText(`${vertex.digest}-ignorecache`);
+  const apart = apartName(vertex.digest);
   let op = actives.get(apart);
   if (!op) {
     op = actives.get(vertex.digest);
     const keepApart = op !== undefined && !op.ignoreCache && vertex.options.ignoreCache === true;
     if (!op || keepApart) {
-      const digest = keepApart ? apart : vertex.digest;
+      const digest = keepApart ? digestOfText(apart) : vertex.digest;
+      const name = keepApart ? apart : vertex.digest;
       const inputs = vertex.inputs.map((edge) => ({ op: loaded.get(edge.vertex)!, index: edge.index }));
       const own = {
         ...vertex,
         digest,
         inputs: inputs.map((input) => ({ vertex: input.op.vertex, index: input.index })),
       };
-      op = new OpState({ vertex: own, originalDigest: vertex.digest, inputs, main: core.ports.main });
-      actives.set(digest, op);
+      op = new OpState({ vertex: own, name, originalDigest: vertex.digest, inputs, main: core.ports.main });
+      actives.set(name, op);
     } else if (vertex.inputs.length !== op.inputs.length) {
       throw new BuildError("invalid_argument", `two different vertices have the digest ${vertex.digest}`);
     }

@@ -8,7 +8,7 @@ import type { Holder, OpState } from "./core/op-state.ts";
 import { digestOfText } from "./digest.ts";
 import { canceledError, progressErrorText } from "./failure.ts";
 import { Job, type JobHost, type RanVertex } from "./job.ts";
-import { loadGraph } from "./load-graph.ts";
+import { apartName, loadGraph } from "./load-graph.ts";
 import { OpContexts, runInternal } from "./op-contexts.ts";
 import { ProgressSource } from "./progress/progress-source.ts";
 import { runTask, type TaskCommand } from "./run-task.ts";
@@ -28,8 +28,10 @@ import type {
 const DISCARDED_JOB_MS = 10_000;
 /** How long {@link Solver.get} waits for a job to appear. */
 const JOB_WAIT_MS = 6_000;
-/** Edges looked at before other work of the process gets its turn. */
-const SLICE_STEPS = 500;
+/** Edges looked at between two looks at the clock. */
+const SLICE_STEPS = 100;
+/** How long the process is kept from other work at a time. */
+const MAX_TURN_MS = 10;
 
 /** What a solver is made of. */
 export interface SolverOptions<TOp, TResult> {
@@ -72,6 +74,7 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
   #lastRequest = 0;
   #lastJob = 0;
   #pumping = false;
+  #turnStartMs: number | undefined;
 
   constructor(options: SolverOptions<TOp, TResult>) {
     this.options = options;
@@ -186,9 +189,8 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
   }
 
   runners(_job: Job<TOp, TResult>, edge: Edge<TOp>): RanVertex<TOp, TResult>[] {
-    const first =
-      this.#actives.get(digestOfText(`${edge.vertex.digest}-ignorecache`)) ??
-      this.#actives.get(edge.vertex.digest);
+    const { digest } = edge.vertex;
+    const first = this.#actives.get(apartName(digest)) ?? this.#actives.get(digest);
     if (!first) return [];
     const seen = new Set<OpState<TOp, TResult>>([first]);
     const out = [...seen];
@@ -317,7 +319,7 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
       for (const op of next.held) {
         op.holders.delete(next);
         if (op.holders.size > 0 || op.deleted) continue;
-        if (this.#actives.get(op.vertex.digest) === op) this.#actives.delete(op.vertex.digest);
+        if (this.#actives.get(op.name) === op) this.#actives.delete(op.name);
         deleteOp(this.core, op);
         this.#cleanUp(this.contexts.takeCleanups(op));
         waiting.push(op);
@@ -330,21 +332,29 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
 
   #pump(): void {
     if (this.#pumping) return;
+    if (this.#turnStartMs === undefined) this.#beginTurn();
     this.#pumping = true;
     try {
       for (let more = true; more; ) {
+        // work that follows from this turn without any waiting counts as part of it
+        if (this.now() - this.#turnStartMs! > MAX_TURN_MS) return;
         more = this.core.run(SLICE_STEPS);
         const commands = this.core.take();
         for (const command of commands) this.#execute(command);
-        if (more) {
-          this.#timers.after(0, () => this.#pump());
-          return;
-        }
-        more = commands.length > 0;
+        more ||= commands.length > 0;
       }
     } finally {
       this.#pumping = false;
     }
+  }
+
+  /** A turn lasts until timers get theirs; what it has left undone is done in the next. */
+  #beginTurn(): void {
+    this.#turnStartMs = this.now();
+    this.#timers.after(0, () => {
+      this.#turnStartMs = undefined;
+      if (this.core.busy) this.#pump();
+    });
   }
 
   #execute(command: Command<TOp, TResult>): void {

@@ -79,14 +79,11 @@ export class SqliteKeyStore implements CacheKeyStore {
   }
 
   addLink(id: string, link: CacheLinkInfo, target: string): void {
-    this.#db.transaction(() => {
-      this.#db.run(
-        "INSERT OR IGNORE INTO cache_link_names (digest, input, output, selector) VALUES (?, ?, ?, ?)",
-        ...partsOf(link),
-      );
-      const sql = `INSERT OR IGNORE INTO cache_links SELECT ?, n.id, ? FROM cache_link_names n WHERE ${NAMED}`;
-      this.#db.run(sql, id, target, ...partsOf(link));
-    });
+    const name =
+      "INSERT OR IGNORE INTO cache_link_names (digest, input, output, selector) VALUES (?, ?, ?, ?)";
+    this.#db.run(name, ...partsOf(link)); // a name without links does no harm, so this needs no transaction
+    const sql = `INSERT OR IGNORE INTO cache_links SELECT ?, n.id, ? FROM cache_link_names n WHERE ${NAMED}`;
+    this.#db.run(sql, id, target, ...partsOf(link));
   }
 
   removeLink(id: string, link: CacheLinkInfo, target: string): void {

@@ -175,6 +175,11 @@ export class Core<TOp, TResult> {
     return out;
   }
 
+  /** True while there is something for {@link Core.run} or {@link Core.take}. */
+  get busy(): boolean {
+    return this.#head < this.#queue.length || this.#commands.length > 0;
+  }
+
   /** Requests that are open, for tests. */
   get openRequests(): number {
     return this.#requests.size;

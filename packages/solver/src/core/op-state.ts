@@ -41,6 +41,8 @@ export interface OpInput<TOp, TResult> {
 export interface OpInit<TOp, TResult> {
   /** As loaded: digest and inputs may differ from those the client sent. */
   readonly vertex: Vertex<TOp>;
+  /** Name among the active vertices. */
+  readonly name: string;
   readonly originalDigest: string;
   readonly inputs: readonly OpInput<TOp, TResult>[];
   readonly main: CacheSource<TResult>;
@@ -56,6 +58,7 @@ export class OpState<TOp, TResult> implements Holder<TOp, TResult> {
   /** Vertices are numbered in the order of their loading. */
   readonly serial = ++lastSerial;
   readonly vertex: Vertex<TOp>;
+  readonly name: string;
   readonly originalDigest: string;
   readonly inputs: readonly OpInput<TOp, TResult>[];
   readonly edges = new Map<number, EdgeState<TOp, TResult>>();
@@ -77,6 +80,7 @@ export class OpState<TOp, TResult> implements Holder<TOp, TResult> {
 
   constructor(init: OpInit<TOp, TResult>) {
     this.vertex = init.vertex;
+    this.name = init.name;
     this.originalDigest = init.originalDigest;
     this.inputs = init.inputs;
     this.sources = [init.main];
