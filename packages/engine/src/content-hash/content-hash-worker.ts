@@ -30,12 +30,18 @@ function answer(request: HashRequest): HashReply {
         return { id: request.id, digest: checksum(at, request.path, request.options) };
       }
       case "derive": {
-        const tree = trees.get(request.from);
-        if (tree !== undefined) keep(request.tree, tree.derive(request.root, request.changed));
+        const tree = trees.get(request.from) ?? new HashTree(request.root);
+        keep(request.tree, tree.derive(request.root, request.changed));
         return { id: request.id, digest: "" };
       }
-      case "has":
-        return { id: request.id, digest: trees.has(request.tree) ? "yes" : "" };
+      case "alias": {
+        const tree = trees.get(request.from);
+        if (tree !== undefined) keep(request.tree, tree);
+        return { id: request.id, digest: "" };
+      }
+      case "forget":
+        trees.delete(request.tree);
+        return { id: request.id, digest: "" };
     }
   } catch (error) {
     return { id: request.id, error: { code: codeOfNodeError(error), message: errorMessage(error) } };

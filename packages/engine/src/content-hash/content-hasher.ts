@@ -21,7 +21,8 @@ export type HashRequest =
       readonly root: string;
       readonly changed: readonly string[];
     }
-  | { readonly kind: "has"; readonly id: number; readonly tree: string };
+  | { readonly kind: "alias"; readonly id: number; readonly tree: string; readonly from: string }
+  | { readonly kind: "forget"; readonly id: number; readonly tree: string };
 
 /** What it answers. */
 export interface HashReply {
@@ -48,15 +49,20 @@ export class ContentHasher implements AsyncDisposable {
 
   /**
    * Says that `tree` (at `root`) is `from` with the paths in `changed` added, modified or removed, so
-   * that only those need to be read again. Does nothing when `from` isn't known any more.
+   * that only those need to be read again. Both may be one name.
    */
   async derive(tree: string, from: string, root: string, changed: readonly string[]): Promise<void> {
     await this.#ask({ kind: "derive", tree, from, root, changed });
   }
 
-  /** True when digests of `tree` are at hand. */
-  async has(tree: string): Promise<boolean> {
-    return (await this.#ask({ kind: "has", tree })) !== "";
+  /** Says that `tree` has the contents of `from`, as they are now. */
+  async alias(tree: string, from: string): Promise<void> {
+    await this.#ask({ kind: "alias", tree, from });
+  }
+
+  /** Drops what is known of `tree`. */
+  async forget(tree: string): Promise<void> {
+    await this.#ask({ kind: "forget", tree });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

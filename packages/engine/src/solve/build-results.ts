@@ -78,5 +78,5 @@ export interface ResultDescriptor {
   readonly mediaType: string;
   readonly digest: Digest;
   readonly size: number;
-  readonly annotations?: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>> | undefined;
 }

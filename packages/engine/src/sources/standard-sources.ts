@@ -1,11 +1,16 @@
 import type { HttpTransportOptions } from "@kiln/registry";
+import type { LeaseStore, RefManager } from "@kiln/store";
 import { GitSource } from "./git/git-source.ts";
 import { HttpSource } from "./http/http-source.ts";
 import { BlobSource } from "./image/blob-source.ts";
-import { ImageSource, type ImageSourceServices, LayoutSource } from "./image/image-source.ts";
+import { DocumentLeases } from "./image/document-leases.ts";
+import type { OriginServices } from "./image/image-origin.ts";
+import { ImageSource, LayoutSource } from "./image/image-source.ts";
 
 /** What the remote sources are made from. */
-export interface RemoteSourceServices extends ImageSourceServices {
+export interface RemoteSourceServices extends OriginServices {
+  readonly refs: RefManager;
+  readonly leases: LeaseStore;
   readonly userAgent: string;
   /** Proxies and address rules of the http source. */
   readonly http?: HttpTransportOptions;
@@ -16,9 +21,10 @@ export function remoteSources(
   services: RemoteSourceServices,
 ): (ImageSource | LayoutSource | BlobSource | HttpSource | GitSource)[] {
   const { http } = services;
+  const documents = new DocumentLeases(services.leases, services.refs);
   return [
-    new ImageSource(services),
-    new LayoutSource(services),
+    new ImageSource({ ...services, documents }),
+    new LayoutSource({ ...services, documents }),
     new BlobSource(services),
     new HttpSource({ ...services, ...(http === undefined ? {} : { transport: http }) }),
     new GitSource(services),

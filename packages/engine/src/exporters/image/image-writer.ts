@@ -19,7 +19,7 @@ import { IMAGE_CONFIG_KEY, PLATFORMS_KEY, type ResultPlatform, resultPlatforms }
 import type { ExportOptions, ExportSource } from "../exporter.ts";
 import { resultEpoch } from "../parse-attrs.ts";
 import type { Annotations } from "./annotations.ts";
-import { type AttestationHost, attestationStatements } from "./attestation-statements.ts";
+import { attestationStatements } from "./attestation-statements.ts";
 import type { CommitOptions } from "./commit-options.ts";
 import { attestationConfig, defaultImageConfig, fitHistory, historyOf, patchImageConfig } from "./image-config.ts";
 import { removeInternalAnnotations, toMediaTypes } from "./layer-types.ts";
@@ -36,7 +36,6 @@ export type FinalCommitOptions = Omit<CommitOptions, "ociTypes" | "ociArtifact" 
 export interface ImageWriterHost {
   readonly content: ContentStore;
   readonly layers: LayerPool;
-  readonly attestations: AttestationHost;
 }
 
 /** What was written. */
@@ -280,7 +279,6 @@ class CommitRun {
     const wanted = this.attestationsOf(image.platform.id);
     if (wanted.length === 0) return undefined;
     const statements = await attestationStatements(wanted, {
-      host: this.#host.attestations,
       imageNames: this.#options.name === "" ? [] : this.#options.name.split(","),
       platform: image.platform.platform,
       target,

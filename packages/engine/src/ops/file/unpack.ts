@@ -1,5 +1,5 @@
 import { createReadStream, lstatSync } from "node:fs";
-import { applyLayer, decompress, tarEntries } from "@kiln/archive";
+import { applyLayer, decompress, TarReader } from "@kiln/archive";
 import { isBuildError } from "@kiln/base";
 import { fsPath, rootPath } from "@kiln/sys";
 import type { PlainCopy } from "./file-action.ts";
@@ -32,7 +32,16 @@ async function isArchive(file: string): Promise<boolean> {
   if (stat === undefined || !stat.isFile()) return false;
   const head = createReadStream(fsPath(file), { end: PROBE_BYTES });
   try {
-    for await (const _entry of tarEntries(decompress(head))) return true;
+    let found = false;
+    const nothing = (): void => undefined;
+    const entry = (): void => {
+      found = true;
+    };
+    const reader = new TarReader({ entry, data: nothing, hole: nothing, end: nothing });
+    for await (const chunk of decompress(head)) {
+      reader.write(chunk);
+      if (found) return true;
+    }
     return false;
   } catch (error) {
     // a program for the compression is missing: say so rather than copy the archive as it is

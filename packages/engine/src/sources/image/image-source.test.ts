@@ -11,6 +11,7 @@ import { TestRegistry } from "@kiln/registry/testing";
 import { SessionAuthenticators } from "../source-sessions.ts";
 import { FakeRefs, fakeContent, fakeContext, fakeSessions } from "../testing/fake-engine.ts";
 import { BlobSource } from "./blob-source.ts";
+import { DocumentLeases } from "./document-leases.ts";
 import { ImageSource, LayoutSource } from "./image-source.ts";
 
 const limits = { retryDelayMs: 5, maxAttempts: 2 };
@@ -26,6 +27,7 @@ function services(has: Parameters<typeof fakeSessions>[0] = {}) {
     authenticators: new SessionAuthenticators(sessions),
     registries: new Registries({ limits }),
     ...stores,
+    documents: new DocumentLeases(stores.leases, refs.manager),
   };
 }
 

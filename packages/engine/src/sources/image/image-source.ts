@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import type { SourceOp } from "@kiln/api/pb";
 import { BuildError } from "@kiln/base";
 import { type Digest, type Platform, parseDigest } from "@kiln/oci";
-import type { BlobProvider, ImmutableRef, LeaseStore, RecordType, RefContext, RefManager } from "@kiln/store";
+import type { BlobProvider, ImmutableRef, RecordType, RefContext, RefManager } from "@kiln/store";
 import { goJsonText } from "../../cache-digest/go-json.ts";
 import { type OpContext, withStatus } from "../../op-context.ts";
 import { hostPlatform } from "../../worker/host-platform.ts";
@@ -10,6 +10,7 @@ import type { Source, SourceCacheKey, SourceInstance, SourceRequest } from "../s
 import { invalid, layerLimitAttr, recordTypeAttr } from "../source-attrs.ts";
 import type { SourceMetadata, SourceMetadataOptions, SourceMetadataResolver } from "../source-metadata.ts";
 import { attestationChain } from "./attestation-chain.ts";
+import type { DocumentLeases } from "./document-leases.ts";
 import { type ImageOrigin, layoutOrigin, type OriginServices, registryOrigin } from "./image-origin.ts";
 import { parseImageReference, parseLayoutReference } from "./image-reference.ts";
 import { type PulledImage, pullManifests } from "./pull-manifests.ts";
@@ -17,7 +18,7 @@ import { type PulledImage, pullManifests } from "./pull-manifests.ts";
 /** Services of the image sources. */
 export interface ImageSourceServices extends OriginServices {
   readonly refs: RefManager;
-  readonly leases: LeaseStore;
+  readonly documents: DocumentLeases;
 }
 
 /** What an identifier and its attributes say. */
@@ -241,14 +242,12 @@ class ImageInstance implements SourceInstance {
 
   /** The documents live as long as the image's top layer; its record type is that of its first use. */
   async #keep(ref: ImmutableRef, pulled: PulledImage, ctx: OpContext): Promise<void> {
-    const { content, leases } = this.#services;
+    const { content, documents } = this.#services;
     if (pulled.documents.some((desc) => !content.has(desc.digest))) {
       this.#pulled = undefined;
       await this.#pull(ctx);
     }
-    if (leases.get(ref.id) !== undefined) {
-      for (const desc of pulled.documents) leases.add(ref.id, { kind: "content", id: desc.digest });
-    }
+    documents.keep(ref.id, this.#pulled?.documents ?? pulled.documents);
     const { recordType } = this.#request;
     if (recordType === undefined || ref.metadata.getString(RECORD_TYPE_KEY) !== undefined) return;
     ref.metadata.setString(RECORD_TYPE_KEY, recordType);

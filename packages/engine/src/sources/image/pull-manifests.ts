@@ -1,5 +1,4 @@
 import { BuildError } from "@kiln/base";
-import { newId } from "@kiln/formats";
 import {
   annotationKeys,
   type Descriptor,
@@ -15,8 +14,9 @@ import {
   parseManifestDocument,
   sortByPlatform,
 } from "@kiln/oci";
-import type { ContentStore, LeaseStore } from "@kiln/store";
+import type { ContentStore } from "@kiln/store";
 import { invalid } from "../source-attrs.ts";
+import type { DocumentLeases } from "./document-leases.ts";
 import type { ImageOrigin } from "./image-origin.ts";
 
 /** A layer and the digest of what it unpacks to. */
@@ -41,11 +41,9 @@ export interface PulledImage {
 /** Where documents are kept. */
 export interface PullStores {
   readonly content: ContentStore;
-  readonly leases: LeaseStore;
+  readonly documents: DocumentLeases;
 }
 
-/** A pull of the same image shortly after finds its documents. Milliseconds. */
-const DOCUMENT_LEASE_MS = 5 * 60_000;
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
 const MAX_INDEX_DEPTH = 5;
 const SCHEMA1_REMOVED =
@@ -66,9 +64,7 @@ export async function pullManifests(
 ): Promise<PulledImage> {
   const main = await origin.resolve(signal);
   if (main.mediaType === mediaTypes.dockerManifestV1) throw new BuildError("already_exists", SCHEMA1_REMOVED);
-  const lease = `pull-${newId()}`;
-  stores.leases.create(lease, { expiresAt: Date.now() + DOCUMENT_LEASE_MS });
-  const pull = new Pull(origin, platform, { ...stores, lease }, signal);
+  const pull = new Pull(origin, platform, stores, signal);
   const found = await pull.manifest(main, 0);
   if (!found) {
     throw new BuildError("not_found", `no match for platform in manifest: not found`);
@@ -81,19 +77,16 @@ class Pull {
   readonly documents: Descriptor[] = [];
   readonly #origin: ImageOrigin;
   readonly #platform: Platform;
-  readonly #stores: PullStores & { readonly lease: string };
+  readonly #stores: PullStores;
   readonly #signal: AbortSignal;
+  readonly #lease: { add(desc: Descriptor): void };
 
-  constructor(
-    origin: ImageOrigin,
-    platform: Platform,
-    stores: PullStores & { readonly lease: string },
-    signal: AbortSignal,
-  ) {
+  constructor(origin: ImageOrigin, platform: Platform, stores: PullStores, signal: AbortSignal) {
     this.#origin = origin;
     this.#platform = platform;
     this.#stores = stores;
     this.#signal = signal;
+    this.#lease = stores.documents.pull();
   }
 
   /** The best manifest below `desc`; undefined when none is for the platform. */
@@ -133,14 +126,14 @@ class Pull {
   }
 
   async #document(desc: Descriptor, maxBytes: number): Promise<Uint8Array> {
-    const { content, leases, lease } = this.#stores;
+    const { content } = this.#stores;
     if (desc.size > maxBytes) {
       throw new BuildError(
         "resource_exhausted",
         `${desc.digest} has ${desc.size} bytes, more than ${maxBytes}`,
       );
     }
-    leases.add(lease, { kind: "content", id: desc.digest });
+    this.#lease.add(desc);
     if (!content.has(desc.digest)) {
       await content.write(this.#origin.fetch(desc, this.#signal), {
         digest: desc.digest,

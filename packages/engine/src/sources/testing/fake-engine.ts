@@ -59,6 +59,7 @@ export class FakeRefs implements Disposable {
         const record = this.records.get(id);
         return record && metadata(record);
       },
+      onRemoved: () => ({ [Symbol.dispose]: () => undefined }),
     };
     return manager as RefManager;
   }
@@ -184,6 +185,7 @@ export function fakeContent(): {
     create: (id) => ({ id, createdAt: 0, expiresAt: undefined, labels: new Map() }),
     get: () => undefined,
     add: () => undefined,
+    list: () => [],
   };
   return { content: content as ContentStore, leases: leases as LeaseStore, blobs };
 }

@@ -1,0 +1,138 @@
+import { BuildError, isBuildError, isCanceled } from "@kiln/base";
+import type { SourceSessions, StepClients } from "@kiln/engine";
+import { pullUpload } from "@kiln/session";
+import {
+  checkSshAgent,
+  contentOf,
+  getSecret,
+  mountSshSocket,
+  SessionAuth,
+  type SessionCaller,
+  type SessionManager,
+} from "@kiln/session";
+
+/** What sources ask of clients, answered by their sessions. */
+export function createSourceSessions(sessions: SessionManager): SourceSessions {
+  return {
+    credentials: async (ids, host, signal) => {
+      if (ids.length === 0) return undefined;
+      const found = await soft(new SessionAuth(sessions, ids).credentials(host, signal));
+      if (found === undefined || (found.username === "" && found.secret === "")) return undefined;
+      return { username: found.username, secret: found.secret };
+    },
+    fetchToken: async (ids, request, signal) => {
+      if (ids.length === 0) return undefined;
+      const auth = new SessionAuth(sessions, ids);
+      const authority = await soft(auth.tokenAuthority(request.host, signal));
+      if (authority === undefined) return undefined;
+      const token = await auth.fetchToken(
+        {
+          ClientID: request.clientId,
+          Host: request.host,
+          Realm: request.realm,
+          Service: request.service,
+          Scopes: [...request.scopes],
+        },
+        signal,
+      );
+      return {
+        token: token.Token,
+        expiresInS: Number(token.ExpiresIn),
+        issuedAt: token.IssuedAt === 0n ? undefined : Number(token.IssuedAt) * 1000,
+      };
+    },
+    secret: async (ids, id, signal) => {
+      if (ids.length === 0) return undefined;
+      try {
+        return await sessions.any(ids, (caller) => getSecret(caller, id, signal), { signal });
+      } catch (error) {
+        if (isBuildError(error, "not_found") || isBuildError(error, "unimplemented")) return undefined;
+        throw error;
+      }
+    },
+    content: async (ids, storeId, signal) => {
+      const caller = await firstCaller(sessions, ids, signal);
+      const store = contentOf(caller, `oci:${storeId}`);
+      return {
+        size: async (digest, callSignal) => (await store.info(digest, callSignal)).sizeBytes,
+        read: (digest, callSignal) => store.read(digest, { signal: callSignal }),
+      };
+    },
+    upload: async (ids, url, signal) => {
+      const caller = await firstCaller(sessions, ids, signal);
+      return pullUpload(caller, { host: url.host, path: url.pathname }, signal);
+    },
+    sshSocket: async (ids, id, signal) => {
+      const key = id === "" ? "default" : id;
+      const caller = await agentCaller(sessions, ids, { id: key, signal });
+      return await mountSshSocket(caller, { id: key, uid: 0, gid: 0, mode: 0o700 });
+    },
+  };
+}
+
+/** What steps ask of clients, answered by their sessions. */
+export function createStepClients(sessions: SessionManager): StepClients {
+  return {
+    secret: async (id, group, signal) => {
+      try {
+        return await sessions.any(group.ids(), (caller) => getSecret(caller, id, signal), { signal });
+      } catch (error) {
+        if (isBuildError(error, "not_found")) {
+          throw new BuildError("not_found", `secret ${id}: not found`, { cause: error });
+        }
+        throw error;
+      }
+    },
+    sshSocket: async (request, group, signal) => {
+      try {
+        const caller = await agentCaller(sessions, group.ids(), { id: request.id, signal });
+        return await mountSshSocket(caller, request);
+      } catch (error) {
+        if (request.optional && !isCanceled(error)) return undefined;
+        throw error;
+      }
+    },
+  };
+}
+
+function firstCaller(
+  sessions: SessionManager,
+  ids: readonly string[],
+  signal: AbortSignal,
+): Promise<SessionCaller> {
+  return sessions.any(ids, async (caller) => caller, { signal });
+}
+
+async function agentCaller(
+  sessions: SessionManager,
+  ids: readonly string[],
+  wanted: { readonly id: string; readonly signal: AbortSignal },
+): Promise<SessionCaller> {
+  const { id, signal } = wanted;
+  try {
+    return await sessions.any(
+      ids,
+      async (caller) => {
+        await checkSshAgent(caller, id, signal);
+        return caller;
+      },
+      { signal },
+    );
+  } catch (error) {
+    if (isCanceled(error)) throw error;
+    if (isBuildError(error, "unimplemented")) {
+      throw new BuildError("not_found", `no SSH key "${id}" forwarded from the client`, { cause: error });
+    }
+    throw error;
+  }
+}
+
+/** Undefined instead of "no session has it": then nobody is logged in. */
+async function soft<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (isBuildError(error, "unimplemented") || isBuildError(error, "unknown")) return undefined;
+    throw error;
+  }
+}

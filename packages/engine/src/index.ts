@@ -1,0 +1,57 @@
+export {
+  type CacheExport,
+  type CacheExportEntry,
+  type CacheExports,
+  type CachedTrees,
+  eachTree,
+  type ResolveCacheExports,
+} from "./cache-backends/cache-exporter.ts";
+export { ContentHasher } from "./content-hash/content-hasher.ts";
+export type { Exporter, ExporterInstance } from "./exporters/exporter.ts";
+export { createLocalExporter } from "./exporters/files/local-exporter.ts";
+export { createTarExporter } from "./exporters/files/tar-exporter.ts";
+export { createArchiveExporter, type EnsureLayer } from "./exporters/image/archive-exporter.ts";
+export { createImageExporter } from "./exporters/image/image-exporter.ts";
+export { ImageWriter } from "./exporters/image/image-writer.ts";
+export { createPusher } from "./exporters/image/push-image.ts";
+export { dockerfileFrontend } from "./frontends/dockerfile-frontend.ts";
+export type {
+  CacheImport,
+  Frontend,
+  FrontendBridge,
+  FrontendRequest,
+  FrontendResult,
+  FrontendSolveRequest,
+  ResultProxy,
+} from "./frontends/frontend.ts";
+export { GatewayBridge } from "./frontends/gateway-bridge.ts";
+export { gatewayHandlers, metadataMessage, metadataOptions, platformMessage } from "./frontends/gateway-service.ts";
+export type { LlbOp, LlbVertex, Op, OpContext, OpResult } from "./op-context.ts";
+export { createExecParts } from "./ops/exec/exec-parts.ts";
+export type { ForwardedSocket, StepClients } from "./ops/exec/prepare-mounts.ts";
+export { FileRunner } from "./ops/file/file-runner.ts";
+export { groupOf } from "./session-group.ts";
+export { type BridgeHost, JobBridge, type OpenCacheImport } from "./solve/bridge.ts";
+export { type BuildResult, eachRef, mapRefs, type ResultDescriptor } from "./solve/build-results.ts";
+export {
+  type BuildEnd,
+  type BuildObserver,
+  CURRENT_COMPATIBILITY,
+  Engine,
+  type EngineParts,
+  type ExporterEntry,
+  type ObservedBuild,
+  type ResultProcessor,
+  type SessionExporters,
+  type SolveRequest,
+} from "./solve/engine.ts";
+export { createPolicyEvaluator } from "./solve/session-policy.ts";
+export { LocalSource } from "./sources/local.ts";
+export { SourceManager } from "./sources/source-manager.ts";
+export { SessionAuthenticators, type SourceSessions } from "./sources/source-sessions.ts";
+export { type RemoteSourceServices, remoteSources } from "./sources/standard-sources.ts";
+export { KILN_BUILDKIT_VERSION, KILN_PACKAGE, KILN_REVISION } from "./version.ts";
+export { hostPlatform } from "./worker/host-platform.ts";
+export { RefResultStore } from "./worker/result-store.ts";
+export { SqliteKeyStore } from "./worker/sqlite-key-store.ts";
+export { Worker, type WorkerParts } from "./worker/worker.ts";

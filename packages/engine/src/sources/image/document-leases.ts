@@ -1,0 +1,57 @@
+import { newId } from "@kiln/formats";
+import type { Descriptor } from "@kiln/oci";
+import type { LeaseStore, RefManager } from "@kiln/store";
+
+/** A pull of the same image shortly after finds its documents. Milliseconds. */
+const PULL_LEASE_MS = 5 * 60_000;
+const SWEEP_INTERVAL_MS = 60_000;
+const PULL = "pull-";
+const OF_REF = "image-documents-";
+
+/**
+ * Keeps the manifests and configs of images: for five minutes after a pull, and for as long as the image's
+ * top layer is in the cache.
+ */
+export class DocumentLeases {
+  readonly #leases: LeaseStore;
+  readonly #refs: RefManager;
+  #sweptAt = 0;
+  #listening = false;
+
+  constructor(leases: LeaseStore, refs: RefManager) {
+    this.#leases = leases;
+    this.#refs = refs;
+  }
+
+  /** A lease for what a pull is about to fetch. */
+  pull(): { add(desc: Descriptor): void } {
+    this.#sweep();
+    const id = `${PULL}${newId()}`;
+    this.#leases.create(id, { expiresAt: Date.now() + PULL_LEASE_MS });
+    return { add: (desc) => this.#leases.add(id, { kind: "content", id: desc.digest }) };
+  }
+
+  /** Ties documents to a record. */
+  keep(refId: string, documents: readonly Descriptor[]): void {
+    if (!this.#listening) {
+      this.#listening = true;
+      this.#refs.onRemoved((id) => this.#leases.delete(OF_REF + id));
+    }
+    this.#leases.create(OF_REF + refId);
+    for (const desc of documents) this.#leases.add(OF_REF + refId, { kind: "content", id: desc.digest });
+  }
+
+  /** Drops leases that have expired, and those of records that went while nobody listened. */
+  #sweep(): void {
+    const now = Date.now();
+    const first = this.#sweptAt === 0;
+    if (now - this.#sweptAt < SWEEP_INTERVAL_MS) return;
+    this.#sweptAt = now;
+    for (const { id, expiresAt } of this.#leases.list()) {
+      const expired = id.startsWith(PULL) && expiresAt !== undefined && expiresAt <= now;
+      const orphaned =
+        first && id.startsWith(OF_REF) && this.#refs.metadataOf(id.slice(OF_REF.length)) === undefined;
+      if (expired || orphaned) this.#leases.delete(id);
+    }
+  }
+}

@@ -1,0 +1,54 @@
+import { BuildError } from "@kiln/base";
+import type { CacheLoadContext, CacheResultInfo, CacheResultStore, Remote } from "@kiln/solver";
+import type { RefManager } from "@kiln/store";
+import type { OpResult } from "../op-context.ts";
+
+/**
+ * The results of the local cache: trees of the store, under ids `<worker>::<ref>` (an empty tree has no ref).
+ */
+export class RefResultStore implements CacheResultStore<OpResult> {
+  readonly #workerId: string;
+  readonly #refs: RefManager;
+
+  constructor(workerId: string, refs: RefManager) {
+    this.#workerId = workerId;
+    this.#refs = refs;
+  }
+
+  /** Id under which a tree is known to the solver. */
+  idOf(refId: string): string {
+    return `${this.#workerId}::${refId}`;
+  }
+
+  exists(resultId: string): boolean {
+    const refId = this.#refOf(resultId);
+    return refId === "" || (refId !== undefined && this.#refs.metadataOf(refId) !== undefined);
+  }
+
+  async load(info: CacheResultInfo, _ctx: CacheLoadContext): Promise<OpResult> {
+    const refId = this.#refOf(info.id);
+    if (refId === undefined) throw new BuildError("not_found", `result ${info.id} is of another worker`);
+    if (refId === "") return { ref: undefined };
+    return { ref: this.#refs.get(refId) };
+  }
+
+  save(result: OpResult, createdAtNs: bigint): CacheResultInfo {
+    return { id: this.idOf(result.ref?.id ?? ""), createdAtNs };
+  }
+
+  async remotes(info: CacheResultInfo, _compression: unknown): Promise<readonly Remote[]> {
+    const refId = this.#refOf(info.id);
+    if (refId === undefined || refId === "") return [];
+    const ref = this.#refs.get(refId, { noUpdate: true });
+    try {
+      return ref.availableRemotes().map((remote) => ({ descriptors: remote.descriptors, provider: remote }));
+    } finally {
+      await ref.release();
+    }
+  }
+
+  #refOf(resultId: string): string | undefined {
+    const prefix = `${this.#workerId}::`;
+    return resultId.startsWith(prefix) ? resultId.slice(prefix.length) : undefined;
+  }
+}
