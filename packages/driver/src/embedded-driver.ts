@@ -16,7 +16,8 @@ import {
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { BuildError, sleep } from "@kiln/base";
-import { BuildkitClient } from "@kiln/client";
+import { BuildkitClient, dialTo } from "@kiln/client";
+import type { Dial } from "@kiln/grpc/client";
 import { sha256Hex } from "@kiln/oci";
 import type { Env } from "./config-dir.ts";
 import type { BootOptions, NodeDriver, NodeStatus } from "./node-driver.ts";
@@ -77,6 +78,10 @@ class EmbeddedDriver implements NodeDriver {
   client(): Promise<BuildkitClient> {
     this.#client ??= BuildkitClient.connect(`unix://${this.#paths.socket}`);
     return this.#client;
+  }
+
+  dial(): Dial {
+    return dialTo(`unix://${this.#paths.socket}`);
   }
 
   async boot(opts: BootOptions = {}): Promise<BuildkitClient> {

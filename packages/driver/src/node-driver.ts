@@ -1,4 +1,5 @@
 import type { BuildkitClient } from "@kiln/client";
+import type { Dial } from "@kiln/grpc/client";
 import type { SolveStatus } from "@kiln/progress";
 
 /** What a node is doing. */
@@ -21,6 +22,8 @@ export interface NodeDriver {
   readonly defaultLoad: boolean;
   /** The connection; nothing is started. */
   client(): Promise<BuildkitClient>;
+  /** Opens a byte stream of its own to the daemon. */
+  dial(): Dial;
   /** Starts the daemon if needed and waits until it answers. */
   boot(opts?: BootOptions): Promise<BuildkitClient>;
   status(signal?: AbortSignal): Promise<NodeStatus>;

@@ -1,7 +1,8 @@
 /** The driver for a daemon that somebody else runs: unix socket, TCP with or without TLS, ssh. */
 import { isAbsolute } from "node:path";
 import { BuildError, isBuildError } from "@kiln/base";
-import { BuildkitClient, loadTls, type TlsFiles } from "@kiln/client";
+import { BuildkitClient, dialTo, loadTls, type TlsFiles } from "@kiln/client";
+import type { Dial } from "@kiln/grpc/client";
 import { parseGoBool } from "./go-bool.ts";
 import type { BootOptions, NodeDriver, NodeStatus } from "./node-driver.ts";
 import type { StoredNode } from "./node-group.ts";
@@ -56,6 +57,10 @@ class RemoteDriver implements NodeDriver {
   async #connect(): Promise<BuildkitClient> {
     const tls = this.#tls && loadTls(this.#tls);
     return BuildkitClient.connect(this.#endpoint, tls ? { tls } : {});
+  }
+
+  dial(): Dial {
+    return dialTo(this.#endpoint, this.#tls && loadTls(this.#tls));
   }
 
   async boot(opts: BootOptions = {}): Promise<BuildkitClient> {
