@@ -19,6 +19,8 @@ import { type Mount, mountAll, unmountAll } from "@kiln/sys";
 import type { ExecMount, Executor, ExitStatus, ProcessControl, ProcessIo, SandboxSpec } from "../executor.ts";
 import { makeBusyboxRoot } from "./busybox-root.ts";
 
+export { makeBusyboxRoot } from "./busybox-root.ts";
+
 /** What a test runs a command with; everything has a default. */
 export interface TestRun {
   readonly id?: string;

@@ -8,7 +8,7 @@ import { CacheSharingOpt, type ExecOpSchema, MountType, OpSchema } from "@kiln/a
 import { BuildError } from "@kiln/base";
 import { createOciExecutor, type OciExecutor, startZygote, type Zygote } from "@kiln/executor";
 import { makeBusyboxRoot } from "@kiln/executor/testing";
-import { type ImmutableRef, openStore, type Store } from "@kiln/store";
+import { type ImmutableRef, type Mountable, openStore, type Store } from "@kiln/store";
 import { localMount } from "@kiln/sys";
 import { ContentHasher } from "../../content-hash/content-hasher.ts";
 import type { LlbVertex, OpContext, OpResult } from "../../op-context.ts";
@@ -74,9 +74,13 @@ describe("ExecOperation", () => {
     return await tree.commit();
   }
 
-  async function read(result: OpResult | undefined, path: string): Promise<string> {
+  async function mountOf(result: OpResult | undefined): Promise<Mountable> {
     assert.ok(result?.ref);
-    await using mountable = await result.ref.mount(true, refContext());
+    return await result.ref.mount(true, refContext());
+  }
+
+  async function read(result: OpResult | undefined, path: string): Promise<string> {
+    await using mountable = await mountOf(result);
     using mounted = localMount(mountable.mounts);
     return readFileSync(join(mounted.path, path), "utf8");
   }
@@ -205,8 +209,8 @@ describe("ExecOperation", () => {
       ],
     });
     const [result] = await op.exec([{ ref: base }], ctx);
-    assert.equal(output.join(""), "1:s3cret s3cret .\ntoken\n");
-    await using mountable = await (result?.ref as ImmutableRef).mount(true, refContext());
+    assert.equal(output.map((line) => line.slice(2)).join(""), "s3cret s3cret .\ntoken\n");
+    await using mountable = await mountOf(result);
     using mounted = localMount(mountable.mounts);
     assert.deepEqual(readdirSync(join(mounted.path, "run/secrets")), []);
     await result?.ref?.release();
@@ -309,7 +313,7 @@ describe("ExecOperation", () => {
     const op = operation({ meta: shell("grep -c ' /work/sub/t ' /proc/mounts", { cwd: "/work" }), mounts });
     const [result] = await op.exec([{ ref: base }], ctx);
     assert.deepEqual(output, ["1:1\n"]);
-    await using mountable = await (result?.ref as ImmutableRef).mount(true, refContext());
+    await using mountable = await mountOf(result);
     using mounted = localMount(mountable.mounts);
     assert.deepEqual(readdirSync(join(mounted.path, "work/sub")), []);
     assert.ok(!existsSync(join(mounted.path, "etc/hosts")));
