@@ -131,6 +131,15 @@ export class Channel implements AsyncDisposable {
     return this.#open(path, rawCodec, opts);
   }
 
+  /** A call of which only the path is known, with a codec of the caller's. */
+  callWith<In, Out>(
+    path: string,
+    codec: Codec<In, Out>,
+    opts: CallOptions = {},
+  ): Promise<ClientCall<In, Out>> {
+    return this.#open(path, codec, opts);
+  }
+
   /** Connects now; resolves when the stream below is open. */
   async connect(signal?: AbortSignal): Promise<void> {
     const session = this.#connected();

@@ -1,4 +1,5 @@
 export {
+  bytesFieldCodec,
   type CallOptions,
   Channel,
   type ChannelOptions,
@@ -10,6 +11,7 @@ export {
   defaultMaxMessageBytes,
   dialAddress,
   errorFromStatus,
+  fieldSize,
   goCodeName,
   Metadata,
   type MetadataInit,
@@ -19,6 +21,7 @@ export {
   rawCodec,
   statusFromError,
   type TransportOptions,
+  writeField,
 } from "./client.ts";
 export { duplexPair, type MessageDuplex, openMessageDuplex } from "./duplex.ts";
 export {

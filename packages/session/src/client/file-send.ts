@@ -1,8 +1,7 @@
 import { mkdirSync } from "node:fs";
-import { fromBinary } from "@bufbuild/protobuf";
-import { BytesMessageSchema, FileSend } from "@kiln/api/filesync";
+import { FileSend } from "@kiln/api/filesync";
 import { BuildError, errorMessage } from "@kiln/base";
-import { pathOf } from "@kiln/grpc/client";
+import { bytesFieldCodec, pathOf } from "@kiln/grpc/client";
 import type { CallContext, Router, ServerCall } from "@kiln/grpc/server";
 import { packetCodec, receiveTree, type Stat } from "../fsutil/index.ts";
 import { sessionHeaders } from "../headers.ts";
@@ -100,7 +99,7 @@ async function receiveFile(
 ): Promise<void> {
   if (sink === undefined) throw new BuildError("already_exists", "target already exists");
   try {
-    for await (const bytes of call) await sink.write(fromBinary(BytesMessageSchema, bytes).data);
+    for await (const data of call.as(bytesFieldCodec)) await sink.write(data);
   } catch (error) {
     await sink.abort(error);
     throw error;

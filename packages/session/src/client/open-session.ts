@@ -2,7 +2,7 @@ import { Control } from "@kiln/api/control";
 import { BuildError, errorMessage, isBuildError } from "@kiln/base";
 import { newId } from "@kiln/formats";
 import { HealthStatus, openMessageDuplex, Router } from "@kiln/grpc";
-import type { Channel } from "@kiln/grpc/client";
+import { bytesFieldCodec, type Channel, pathOf } from "@kiln/grpc/client";
 import { queryEscape, sessionHeaders } from "../headers.ts";
 import type { Attachable } from "./attachable.ts";
 
@@ -39,18 +39,21 @@ export async function openSession(
   const metadata: [string, string][] = [[sessionHeaders.id, id], ...sharedKeyLines(opts.sharedKey ?? "")];
   if (opts.name !== undefined) metadata.push([sessionHeaders.name, queryEscape(opts.name)]);
   for (const path of router.paths) metadata.push([sessionHeaders.method, path]);
-  const call = await control.call(Control.method.session, { metadata, signal: opts.signal });
+  const call = await control.callWith(pathOf(Control.method.session), bytesFieldCodec, {
+    metadata,
+    signal: opts.signal,
+  });
   let ended: unknown;
   const stream = openMessageDuplex({
     async receive() {
       try {
-        return (await call.receive())?.data;
+        return await call.receive();
       } catch (error) {
         ended = error;
         throw error;
       }
     },
-    send: (data) => call.send({ data }),
+    send: (data) => call.send(data),
     closeSend: () => call.closeSend(),
     cancel: () => call.cancel(),
   });

@@ -78,10 +78,11 @@ export class ContentClient {
   ): AsyncGenerator<Uint8Array, void, undefined> {
     if (range.sizeBytes === 0) return;
     const request = { digest, offset: BigInt(range.offset ?? 0), size: BigInt(range.sizeBytes ?? 0) };
-    let at = request.offset;
+    let at: bigint | undefined;
     for await (const part of this.#channel.serverStream(Content.method.read, request, this.#with(signal))) {
-      if (part.offset !== at) throw new BuildError("data_loss", `content ${digest} came with a gap at ${at}`);
-      at += BigInt(part.data.length);
+      if (at !== undefined && part.offset !== at)
+        throw new BuildError("data_loss", `content ${digest} came with a gap at ${at}`);
+      at = part.offset + BigInt(part.data.length);
       yield part.data;
     }
   }

@@ -144,7 +144,8 @@ async function* readBlob(
   if (start > sizeBytes) throw new BuildError("out_of_range", `read past object length ${sizeBytes} bytes`);
   const asked = Number(request.size);
   const length = asked <= 0 || start + asked > sizeBytes ? sizeBytes - start : asked;
-  let offset = start;
+  // Offsets count from the start of the answer, as containerd's do.
+  let offset = 0;
   for await (const chunk of store.read(request.digest, { offset: start, sizeBytes: length })) {
     for (let at = 0; at < chunk.length; at += readChunkBytes) {
       const data = chunk.subarray(at, at + readChunkBytes);

@@ -1,11 +1,12 @@
 import { randomInt } from "node:crypto";
-import { closeSync, constants, writeSync } from "node:fs";
+import { closeSync, writeSync } from "node:fs";
 import { BuildError } from "@kiln/base";
 import {
   chmodAt,
   chmodFd,
   chownAt,
   chownFd,
+  fstat,
   isDirectory,
   isErrno,
   isRegular,
@@ -30,6 +31,8 @@ import type { Stat } from "./stat.ts";
 interface OpenDir {
   readonly path: string;
   readonly fd: number;
+  /** New entries get the group of the directory. */
+  readonly inheritsGroup: boolean;
 }
 
 /** A directory's descriptor, and the name of an entry there. */
@@ -47,10 +50,15 @@ export class DiskWriter implements Disposable {
   readonly #open: OpenDir[] = [];
   readonly #dirTimes = new Map<string, Stat>();
   readonly #touched = new Set<string>();
+  readonly #uid = process.geteuid?.() ?? -1;
+  readonly #gid = process.getegid?.() ?? -1;
+  readonly #umask = process.umask();
+  readonly #rootInheritsGroup: boolean;
 
   /** Throws when `root` can't be opened. */
   constructor(root: string) {
     this.#root = new RootedFs(root);
+    this.#rootInheritsGroup = inheritsGroup(this.#root.fd);
   }
 
   /** Removes a file or tree. */
@@ -63,10 +71,17 @@ export class DiskWriter implements Disposable {
 
   /**
    * Puts an entry in its place, replacing what is there (a directory keeps what is in it). For a regular file
-   * the descriptor is returned, open for writing and empty.
+   * the descriptor is returned, open for writing and empty. `isNew` says that nothing is expected there.
    */
-  put(path: string, stat: Stat): number | undefined {
+  put(path: string, stat: Stat, opts: { readonly isNew?: boolean } = {}): number | undefined {
     const place = this.#place(path);
+    if (opts.isNew && isGoRegular(stat.mode) && stat.linkname === "") {
+      const fd = this.#tryMakeFile(place, stat);
+      if (fd !== undefined) {
+        this.#touch(path);
+        return fd;
+      }
+    }
     const old = tryStatAt(place.dirFd, place.name);
     if (isGoDir(stat.mode)) this.#dirTimes.set(path, stat);
     if (old && isDirectory(old) && isGoDir(stat.mode)) {
@@ -178,7 +193,7 @@ export class DiskWriter implements Disposable {
     for (const part of parts.slice(this.#open.length)) {
       const above = this.#open.at(-1);
       const fd = openAt(above?.fd ?? this.#root.fd, part, O.PATH | O.DIRECTORY | O.NOFOLLOW);
-      this.#open.push({ path: above ? `${above.path}/${part}` : part, fd });
+      this.#open.push({ path: above ? `${above.path}/${part}` : part, fd, inheritsGroup: inheritsGroup(fd) });
     }
     return { dirFd: this.#open.at(-1)?.fd ?? this.#root.fd, name };
   }
@@ -196,19 +211,36 @@ export class DiskWriter implements Disposable {
     return undefined;
   }
 
+  #tryMakeFile(place: Place, stat: Stat): number | undefined {
+    try {
+      return this.#makeFile(place, stat);
+    } catch (error) {
+      if (isErrno(error, "EEXIST")) return undefined;
+      throw error;
+    }
+  }
+
+  /** The time is set after the contents, by {@link finishFile}. */
   #makeFile(place: Place, stat: Stat): number {
-    const flags = O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW | constants.O_NONBLOCK;
-    const fd = openAt(place.dirFd, place.name, flags, 0o600);
+    const mode = goPermissions(stat.mode);
+    const fd = openAt(place.dirFd, place.name, O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW, mode & 0o777);
     try {
       setXattrs(fd, stat);
-      chownFd(fd, stat.uid, stat.gid);
-      chmodFd(fd, goPermissions(stat.mode));
-      utimesFd(fd, stat.modTime, stat.modTime);
+      const chowned = !this.#isOurs(place, stat);
+      if (chowned) chownFd(fd, stat.uid, stat.gid);
+      if (chowned || mode & (this.#umask | 0o7000)) chmodFd(fd, mode);
     } catch (error) {
       closeSync(fd);
       throw error;
     }
     return fd;
+  }
+
+  /** True when a new file belongs to the right owner by itself. */
+  #isOurs(place: Place, stat: Stat): boolean {
+    if (stat.uid !== this.#uid || stat.gid !== this.#gid) return false;
+    const dir = this.#open.at(-1);
+    return (dir?.fd === place.dirFd ? dir.inheritsGroup : this.#rootInheritsGroup) === false;
   }
 
   /** Links to a file that came before; its path is resolved inside the root without following a last link. */
@@ -250,6 +282,10 @@ export class DiskWriter implements Disposable {
     if (!isGoSymlink(stat.mode)) chmodAt(dirFd, name, goPermissions(stat.mode));
     utimesAt(dirFd, name, stat.modTime, stat.modTime);
   }
+}
+
+function inheritsGroup(fd: number): boolean {
+  return (fstat(fd).mode & 0o2000) !== 0;
 }
 
 /** Attributes that the file system doesn't take are left out, as in the original. */

@@ -54,7 +54,7 @@ export interface ReceiveOptions {
 export const metadataFileName = ".fsutil-metadata";
 
 /** Files whose contents are asked for at a time; each holds a descriptor. */
-const maxOpenFiles = 128;
+const maxOpenFiles = 256;
 /** Entries in one transfer. */
 const maxEntries = 10_000_000;
 
@@ -250,7 +250,7 @@ class Receiver {
   #put(id: number, entry: { stat: Stat; written: Stat; kind: ChangeKind }): void {
     const { stat, written, kind } = entry;
     const { path } = stat;
-    const fd = this.#writer.put(path, written);
+    const fd = this.#writer.put(path, written, { isNew: kind === "add" && !this.#opts.merge });
     const hasher = this.#opts.hasher?.(stat);
     if (fd === undefined) {
       this.#opts.onChange?.({ kind, path, stat, digest: hasher?.digest() });

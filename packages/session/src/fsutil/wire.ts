@@ -1,6 +1,6 @@
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { BuildError, errorMessage } from "@kiln/base";
-import type { Codec } from "@kiln/grpc/client";
+import { type Codec, fieldSize, writeField } from "@kiln/grpc/client";
 import { encodePath } from "@kiln/sys";
 import { type Stat, textFromWire } from "./stat.ts";
 
@@ -31,10 +31,7 @@ function encodePacket(packet: Packet): Uint8Array {
       if (packet.id !== 0) w.tag(3, WireType.Varint).uint32(packet.id);
       break;
     case "data":
-      w.tag(1, WireType.Varint).uint32(2);
-      if (packet.id !== 0) w.tag(3, WireType.Varint).uint32(packet.id);
-      if (packet.data.length > 0) w.tag(4, WireType.LengthDelimited).bytes(packet.data);
-      break;
+      return encodeData(packet.id, packet.data);
     case "fin":
       w.tag(1, WireType.Varint).uint32(3);
       break;
@@ -44,6 +41,21 @@ function encodePacket(packet: Packet): Uint8Array {
       break;
   }
   return w.finish();
+}
+
+/** The most frequent one, without a writer: type 2, the id, the data. */
+function encodeData(id: number, data: Uint8Array): Uint8Array {
+  const out = Buffer.allocUnsafe(8 + fieldSize(data.length));
+  out[0] = 0x08;
+  out[1] = 2;
+  let at = 2;
+  if (id !== 0) {
+    out[at++] = 0x18;
+    let rest = id;
+    for (; rest > 0x7f; rest >>>= 7) out[at++] = (rest & 0x7f) | 0x80;
+    out[at++] = rest;
+  }
+  return out.subarray(0, writeField(out, at, { tag: 0x22, data }));
 }
 
 /** The bytes of a `Stat` message. */

@@ -1,6 +1,5 @@
-import { create, toBinary } from "@bufbuild/protobuf";
-import { BytesMessageSchema, FileSend } from "@kiln/api/filesync";
-import { type ClientCall, pathOf } from "@kiln/grpc/client";
+import { FileSend } from "@kiln/api/filesync";
+import { bytesFieldCodec, type ClientCall, pathOf } from "@kiln/grpc/client";
 import { packetCodec, type SendOptions, sendTree, type TreeSource } from "../fsutil/index.ts";
 import { maxChunkBytes, sessionHeaders } from "../headers.ts";
 import { callOn, requireMethod, type SessionCaller } from "./caller.ts";
@@ -65,8 +64,7 @@ class FileWriter implements RemoteFileWriter {
 
   async write(data: Uint8Array): Promise<void> {
     for (let at = 0; at < data.length; at += maxChunkBytes) {
-      const chunk = create(BytesMessageSchema, { data: data.subarray(at, at + maxChunkBytes) });
-      await this.#call.send(toBinary(BytesMessageSchema, chunk));
+      await this.#call.send(bytesFieldCodec.encode(data.subarray(at, at + maxChunkBytes)));
     }
   }
 

@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
 import { Health } from "@kiln/api/health";
 import { BuildError, errorMessage, isBuildError, isCanceled, sleep } from "@kiln/base";
-import { type CallContext, openMessageDuplex, type ServerCall } from "@kiln/grpc";
+import { bytesFieldCodec, type CallContext, openMessageDuplex, type ServerCall } from "@kiln/grpc";
 import { Channel, type Metadata } from "@kiln/grpc/client";
 import { isTrue, queryUnescape, sessionHeaders } from "../headers.ts";
 import type { SessionCaller } from "./caller.ts";
@@ -39,10 +39,8 @@ export class SessionManager {
     ctx: CallContext,
   ): Promise<void> {
     ctx.sendHeaders();
-    const stream = openMessageDuplex({
-      receive: async () => (await call.receive())?.data,
-      send: (data) => call.send({ data }),
-    });
+    const bytes = call.as(bytesFieldCodec);
+    const stream = openMessageDuplex({ receive: () => bytes.receive(), send: (data) => bytes.send(data) });
     await this.handle(stream, ctx.metadata, ctx.signal);
   }
 
