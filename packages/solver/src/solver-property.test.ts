@@ -11,7 +11,7 @@ import { FakeEngine, type FakeResult, seededRandom } from "./testing/fake-engine
 import { type GraphChange, type GraphOp, graph, referenceValue } from "./testing/graph.ts";
 import type { Edge, Vertex } from "./types.ts";
 
-const RUNS = Number(process.env.RUNS ?? 100);
+const RUNS = Number(process.env.RUNS ?? 60);
 const SEEDS = process.env.SEED ? [Number(process.env.SEED)] : Array.from({ length: RUNS }, (_, i) => i + 1);
 
 type Random = (n: number) => number;

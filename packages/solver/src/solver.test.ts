@@ -355,3 +355,43 @@ test("refuses cycles and bad indexes", async () => {
   await engine.settle();
   checkClean(engine);
 });
+
+test("an op that builds itself fails instead of waiting for ever", async () => {
+  const engine = new FakeEngine();
+  const self: { build?: Edge<GraphOp> } = {};
+  const { outer } = graph("a; outer: a");
+  const op = {
+    ...outer!.op,
+    get build() {
+      return self.build;
+    },
+  };
+  const loop = { ...outer!, op };
+  self.build = edge(graph("a; outer: a; use: outer").use);
+  await assert.rejects(build(engine, edge(loop)), /can't be built from itself/);
+  checkClean(engine);
+});
+
+test("work that solves its own like under another name is not merged into itself", async () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const engine = new FakeEngine({ seed });
+    const inner = graph("a; same=s: a", { same: { variant: "inner" } });
+    const { outer } = graph("a; outer=s: a", { outer: { build: edge(inner.same) } });
+    assert.equal(await build(engine, edge(outer)), "s(a)");
+    checkClean(engine);
+  }
+});
+
+test("a result that can't be cloned fails those who need it, not the solver", async () => {
+  const engine = new FakeEngine();
+  const { clone } = engine.hooks;
+  Object.assign(engine.hooks, {
+    clone: (result: FakeResult) => {
+      if (result.value === "b(a)") throw new Error("gone");
+      return clone(result);
+    },
+  });
+  const { b, c } = graph("a; b: a; c: a");
+  await assert.rejects(build(engine, edge(b)), /gone/);
+  assert.equal(await build(engine, edge(c)), "c(a)");
+});

@@ -80,10 +80,15 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
     this.options = options;
     this.#timers = options.timers ?? systemTimers;
     this.#newId = options.newId ?? randomId;
+    let lastNs = 0n;
     this.core = new Core({
       main: options.cache,
       results: options.results,
-      now: () => BigInt(Math.round(this.#timers.now() * 1000)) * 1000n,
+      now: () => {
+        const ns = BigInt(Math.round(this.#timers.now() * 1000)) * 1000n;
+        lastNs = ns > lastNs ? ns : lastNs + 1n; // the newest result of a key must be known as such
+        return lastNs;
+      },
       newId: this.#newId,
       pick: options.pick,
     });
@@ -250,6 +255,12 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
       throw new BuildError("invalid_argument", `invalid output index ${edge.index} of ${edge.vertex.digest}`);
     }
     const op = this.#load(holder, edge.vertex, opts.cacheSources ?? []);
+    if (holder.op && needs(op, holder.op)) {
+      throw new BuildError(
+        "invalid_argument",
+        `vertex ${holder.op.vertex.digest} can't be built from itself`,
+      );
+    }
     const id = ++this.#lastRequest;
     const deferred = createDeferred<Outcome<TResult>>();
     this.#requests.set(id, { deferred, holder });
@@ -418,6 +429,18 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
 /** Digest under which an internal vertex reports. */
 export function internalDigest(vertex: InternalVertex): string {
   return digestOfText(vertex.id ?? vertex.name);
+}
+
+/** Whether `first` is made from `builder`, or from a vertex that is just building `builder`. */
+function needs<TOp, TResult>(first: OpState<TOp, TResult>, builder: OpState<TOp, TResult>): boolean {
+  const builders = new Set([builder]);
+  for (const op of builders) for (const holder of op.holders) if (holder.op) builders.add(holder.op);
+  const seen = new Set([first]);
+  for (const op of seen) {
+    if (builders.has(op)) return true;
+    for (const input of op.inputs) seen.add(input.op);
+  }
+  return false;
 }
 
 function isJob<TOp, TResult>(holder: Holder<TOp, TResult>): holder is Job<TOp, TResult> {

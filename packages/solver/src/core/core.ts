@@ -163,7 +163,11 @@ export class Core<TOp, TResult> {
         return this.#head < this.#queue.length;
       }
       this.steps++;
-      stepEdge(this, edge);
+      try {
+        stepEdge(this, edge);
+      } catch (error) {
+        this.#failEdge(edge, error);
+      }
     }
     return this.#head < this.#queue.length;
   }
@@ -250,6 +254,13 @@ export class Core<TOp, TResult> {
       this.#head = 0;
     }
     return edge;
+  }
+
+  /** A hook threw: only those who need the edge are to suffer. */
+  #failEdge(edge: EdgeState<TOp, TResult>, error: unknown): void {
+    if (edge.status.kind === "complete") this.release(edge.status.result);
+    edge.status = { kind: "failed", error };
+    this.touch(edge);
   }
 
   /** Guards against waiting for ever: with nothing running, nothing can settle an open request. */

@@ -114,14 +114,19 @@ function reaches<TOp, TResult>(from: EdgeState<TOp, TResult>, target: EdgeState<
   for (let edge = waiting.pop(); edge !== undefined; edge = waiting.pop()) {
     if (edge === target || edge.op === target.op) return true;
     if (edge.status.kind === "complete" && edge !== from) continue;
-    for (const input of edge.op.inputs) {
-      const next = resolve(input.op.edge(input.index));
+    for (const next of neededBy(edge)) {
       if (seen.has(next)) continue;
       seen.add(next);
       waiting.push(next);
     }
   }
   return false;
+}
+
+/** What an edge waits for: its inputs, and what its op solves while it runs. */
+function* neededBy<TOp, TResult>(edge: EdgeState<TOp, TResult>): Iterable<EdgeState<TOp, TResult>> {
+  for (const input of edge.op.inputs) yield resolve(input.op.edge(input.index));
+  for (const op of edge.op.held) for (const built of op.edges.values()) yield resolve(built);
 }
 
 /** The names of `edge`'s inputs that `into` does not have, for exports. */
