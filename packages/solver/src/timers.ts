@@ -2,7 +2,7 @@
 export interface Timers {
   /** Milliseconds since the epoch. */
   now(): number;
-  /** Runs `fn` after `ms` milliseconds, unless disposed of before. Doesn't keep the program alive. */
+  /** Runs `fn` after `ms` milliseconds, unless disposed of before. Keeps the program alive only if `ms` is 0. */
   after(ms: number, fn: () => void): Disposable;
 }
 
