@@ -12,6 +12,7 @@ export const systemTimers: Timers = {
   after(ms, fn) {
     const timer: unknown = setTimeout(fn, ms);
     if (
+      ms > 0 &&
       typeof timer === "object" &&
       timer !== null &&
       "unref" in timer &&
