@@ -64,6 +64,9 @@ export function openMessageDuplex(call: MessageDuplex): Duplex {
   });
 }
 
+/** More than the windows of an HTTP/2 connection before Node 26.9, which would stall otherwise. */
+const pairBufferBytes = 1 << 20;
+
 /** Two streams: what is written to one is read from the other. For tests and for peers in one process. */
 export function duplexPair(): [Duplex, Duplex] {
   const ends: Duplex[] = [];
@@ -71,6 +74,8 @@ export function duplexPair(): [Duplex, Duplex] {
   const make = (self: 0 | 1): Duplex => {
     const other = self === 0 ? 1 : 0;
     return new Duplex({
+      readableHighWaterMark: pairBufferBytes,
+      writableHighWaterMark: pairBufferBytes,
       read() {
         const done = waiting[other];
         waiting[other] = undefined;

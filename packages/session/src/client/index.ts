@@ -10,7 +10,14 @@ export {
 } from "./exporter.ts";
 export { FileSendTarget, type FileSink, type SendTarget } from "./file-send.ts";
 export { asRoot, FileSyncProvider, type SharedDir, type SyncProgress } from "./file-sync.ts";
-export { type ClientSession, openSession, type SessionOptions } from "./open-session.ts";
+export {
+  type ClientSession,
+  openSession,
+  openSessionOver,
+  type SessionDial,
+  type SessionOptions,
+  type SessionStream,
+} from "./open-session.ts";
 export {
   fetchTokenByGet,
   fetchTokenByPost,

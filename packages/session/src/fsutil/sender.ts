@@ -31,12 +31,7 @@ export async function sendTree(
   source: TreeSource,
   opts: SendOptions = {},
 ): Promise<void> {
-  const sender = new Sender(stream, source, opts);
-  try {
-    await sender.run();
-  } finally {
-    sender.stop();
-  }
+  await new Sender(stream, source, opts).run();
 }
 
 class Sender {
@@ -57,7 +52,14 @@ class Sender {
   }
 
   async run(): Promise<void> {
-    await Promise.all([this.#sendStats(), this.#sendFiles(), this.#readRequests()]);
+    // Both use the source, which the caller may close once this returns.
+    const sending = [this.#sendStats(), this.#sendFiles()];
+    try {
+      await Promise.all([...sending, this.#readRequests()]);
+    } finally {
+      this.stop();
+      await Promise.allSettled(sending);
+    }
     this.#opts.onProgress?.(this.#sentBytes, true);
   }
 
@@ -83,6 +85,7 @@ class Sender {
   }
 
   async #send(packet: Packet, sizeBytes: number): Promise<void> {
+    if (this.#stopped) throw new BuildError("canceled", "the transfer has ended");
     this.#opts.signal?.throwIfAborted();
     this.#sentBytes += sizeBytes;
     this.#opts.onProgress?.(this.#sentBytes, false);
