@@ -3,10 +3,13 @@ import { release } from "node:os";
 import { join } from "node:path";
 import { BuildError, createDeferred, type Deferred, withSignal } from "@kiln/base";
 import type { Mount } from "@kiln/sys";
+import type { CdiEdits } from "./cdi-edits.ts";
+import type { CdiRegistry } from "./cdi-registry.ts";
 import { cgroupsPathOf, hasCgroupNamespaces } from "./cgroup.ts";
 import { newContainerId, validateContainerId } from "./container-id.ts";
 import { DEFAULT_HOSTNAME, type DnsConfig, NetworkFiles } from "./dns.ts";
 import type {
+  CdiDevice,
   ExecMount,
   ExecOptions,
   Executor,
@@ -15,7 +18,6 @@ import type {
   NetMode,
   ProcessIo,
   RunOptions,
-  SandboxSpec,
   TerminalSize,
 } from "./executor.ts";
 import { HandedMounts } from "./handed-mounts.ts";
@@ -54,6 +56,8 @@ export interface OciExecutorOptions {
   readonly apparmorProfile?: string;
   /** SELinux labels were asked for. */
   readonly selinux?: boolean;
+  /** Devices that steps may ask for; without it asking is refused. */
+  readonly cdi?: CdiRegistry;
   /** Path of the daemon's socket for steps that send traces. */
   readonly traceSocket?: string;
 }
@@ -118,6 +122,7 @@ interface MadeForRun {
   readonly hosts: string;
   readonly cgroupsPath: string;
   readonly stdio: StdioPaths;
+  readonly cdi?: CdiEdits;
 }
 
 /** See {@link Executor}; made by {@link createOciExecutor}. */
@@ -141,13 +146,13 @@ export class OciExecutor implements Executor {
     signal.throwIfAborted();
     const id = options.id ?? newContainerId();
     validateContainerId(id);
-    refuseUnsupported(sandbox);
+    const cdi = this.#cdiEdits(sandbox.cdiDevices ?? []);
     if (this.#running.has(id)) throw new BuildError("already_exists", `container ${id} already exists`);
     const started = createDeferred<void>();
     this.#running.set(id, started);
     try {
       await using network = await this.#network(sandbox.netMode ?? "default").acquire(sandbox.hostname ?? "");
-      return await this.#runWith(options, { id, network, started });
+      return await this.#runWith(options, { id, network, started, ...(cdi ? { cdi } : {}) });
     } finally {
       started.reject(new BuildError("failed_precondition", `container ${id} has stopped`));
       this.#running.delete(id);
@@ -156,10 +161,10 @@ export class OciExecutor implements Executor {
 
   async #runWith(
     options: RunOptions,
-    made: { id: string; network: ContainerNetwork; started: Deferred<void> },
+    made: { id: string; network: ContainerNetwork; started: Deferred<void>; cdi?: CdiEdits },
   ): Promise<ExitStatus> {
     const { sandbox, io, signal } = options;
-    const { id, network, started } = made;
+    const { id, started } = made;
     const dir = join(this.#options.root, id);
     const cgroupsPath = cgroupsPathOf(sandbox.cgroupParent || (this.#options.cgroupParent ?? ""), id);
     mkdirSync(dir, { mode: 0o711 });
@@ -169,13 +174,8 @@ export class OciExecutor implements Executor {
       using hosts = this.#files.hosts(id, sandbox.hostname ?? "", sandbox.extraHosts ?? []);
       const stdio = openStdio(dir, "run", options.process.tty, io);
       try {
-        const key = await this.#start(options, {
-          id,
-          network,
-          hosts: hosts.path,
-          cgroupsPath,
-          stdio: stdio.paths,
-        });
+        const more = { hosts: hosts.path, cgroupsPath, stdio: stdio.paths };
+        const key = await this.#start(options, { ...made, ...more });
         started.resolve();
         return await this.#follow(key, stdio, io, signal);
       } finally {
@@ -184,6 +184,18 @@ export class OciExecutor implements Executor {
     } finally {
       rmSync(dir, { recursive: true, force: true });
     }
+  }
+
+  #cdiEdits(devices: readonly CdiDevice[]): CdiEdits | undefined {
+    const { cdi } = this.#options;
+    if (cdi) return cdi.edits(devices);
+    const needed = devices.find((device) => !device.optional);
+    if (!needed) return undefined;
+    const name = JSON.stringify(needed.name);
+    throw new BuildError(
+      "failed_precondition",
+      `CDI device ${name} is required, but CDI device support is disabled`,
+    );
   }
 
   #network(mode: NetMode): NetworkProvider {
@@ -231,6 +243,7 @@ export class OciExecutor implements Executor {
         resources: sandbox.resources ?? {},
         resolvConf: this.#files.resolvConf(isHostNetwork),
         hosts: made.hosts,
+        ...(made.cdi ? { cdi: made.cdi } : {}),
       },
     };
   }
@@ -335,12 +348,6 @@ export class OciExecutor implements Executor {
   /** Releases the networks; the zygote stays its owner's. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#options.network?.[Symbol.asyncDispose]();
-  }
-}
-
-function refuseUnsupported(sandbox: SandboxSpec): void {
-  if (sandbox.cdiDevices?.some((device) => !device.optional)) {
-    throw new BuildError("unimplemented", "CDI devices aren't supported");
   }
 }
 

@@ -1,3 +1,4 @@
+import { applyCdiEdits, type CdiEdits, mergeEnv, mergeMounts } from "./cdi-edits.ts";
 import type { LinuxResources, SecurityMode, Ulimit } from "./executor.ts";
 import { cleanPath } from "./mount-stubs.ts";
 import { defaultSeccomp, type OciSeccomp, SECCOMP_BPF_ANNOTATION } from "./seccomp.ts";
@@ -60,6 +61,18 @@ export interface SpecInput {
   readonly resolvConf: string;
   readonly hosts: string;
   readonly mounts: readonly OciMount[];
+  readonly cdi?: CdiEdits;
+}
+
+/** A device node of the runtime specification. */
+export interface OciDevice {
+  readonly path: string;
+  readonly type: string;
+  readonly major: number;
+  readonly minor: number;
+  readonly fileMode?: number;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
 }
 
 /** `process` of the runtime specification. */
@@ -83,11 +96,13 @@ export interface OciSpec {
   hostname: string;
   mounts: OciMount[];
   annotations?: Record<string, string>;
+  hooks?: Record<string, unknown[]>;
   linux: {
     resources?: Record<string, unknown>;
     cgroupsPath?: string;
     namespaces: { type: string; path?: string }[];
-    devices?: { path: string; type: string; major: number; minor: number }[];
+    devices?: OciDevice[];
+    intelRdt?: Readonly<Record<string, unknown>>;
     seccomp?: OciSeccomp;
     maskedPaths: readonly string[];
     readonlyPaths: readonly string[];
@@ -165,6 +180,7 @@ export function generateSpec(input: SpecInput): OciSpec {
     const { architecture, kernel } = input.host;
     spec.linux.seccomp = defaultSeccomp(architecture, kernel, spec.process.capabilities.bounding);
   }
+  if (input.cdi) applyCdiEdits(spec, input.cdi);
   if (input.host.noProcessSandbox) shareProcesses(spec);
   if (input.host.rootless) {
     spec.mounts = spec.mounts.filter((mount) => !mount.destination.startsWith("/sys"));
@@ -187,7 +203,7 @@ function processOf(input: SpecInput, insecure: boolean): OciProcess {
       additionalGids: supplementaryGids.includes(gid) ? [...supplementaryGids] : [gid, ...supplementaryGids],
     },
     args: input.args,
-    env: input.env,
+    env: mergeEnv(input.env, input.cdi?.env ?? []),
     cwd: input.cwd,
     capabilities: {
       bounding: granted,
@@ -215,7 +231,7 @@ function mount(destination: string, type: string, source: string, options: reado
 
 function mountsOf(input: SpecInput, insecure: boolean): OciMount[] {
   const access = insecure ? "rw" : "ro";
-  const all = [
+  const own = [
     mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
     mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
     mount("/dev/pts", "devpts", "devpts", [
@@ -232,6 +248,9 @@ function mountsOf(input: SpecInput, insecure: boolean): OciMount[] {
     mount("/etc/resolv.conf", "bind", input.resolvConf, READONLY_BIND),
     mount("/etc/hosts", "bind", input.hosts, READONLY_BIND),
     mount("/sys/fs/cgroup", "cgroup", "cgroup", [access, "nosuid", "noexec", "nodev"]),
+  ];
+  const all = [
+    ...mergeMounts(own, input.cdi?.mounts ?? []),
     ...input.mounts.map((each) => ({ ...each, destination: cleanPath(each.destination) })),
   ];
   return [...new Map(all.map((each) => [each.destination, each])).values()];
