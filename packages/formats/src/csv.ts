@@ -25,7 +25,7 @@ export function csvFields(text: string, options: CsvOptions = {}): string[] {
       const comma = line.indexOf(",", at);
       const field = line.slice(at, comma < 0 ? undefined : comma);
       const quote = field.indexOf('"');
-      if (quote >= 0 && !options.lazyQuotes) throw csvError(line, at + quote, 'bare " in non-quoted field');
+      if (quote >= 0 && !options.lazyQuotes) throw csvError(line, at + quote, 'bare " in non-quoted-field');
       fields.push(field);
       if (comma < 0) return fields;
       at = comma + 1;

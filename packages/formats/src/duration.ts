@@ -1,5 +1,4 @@
 import { BuildError } from "@kiln/base";
-import { quoteGo } from "./quote.ts";
 
 const UNIT_NS: ReadonlyMap<string, bigint> = new Map([
   ["ns", 1n],
@@ -21,7 +20,7 @@ const MAX_LENGTH = 1024;
  * Throws `invalid_argument` with Go's text.
  */
 export function parseDuration(text: string): bigint {
-  const bad = (): BuildError => invalid(`time: invalid duration ${quoteGo(text)}`);
+  const bad = (): BuildError => invalid(`time: invalid duration ${quoteBytes(text)}`);
   const negative = text.startsWith("-");
   let rest = /^[+-]/.test(text) ? text.slice(1) : text;
   if (rest === "0") return 0n;
@@ -34,9 +33,10 @@ export function parseDuration(text: string): bigint {
     if (whole === "" && fraction === "") throw bad();
     rest = rest.slice(number[0].length);
     const unit = /^[^0-9.]+/.exec(rest)?.[0];
-    if (unit === undefined) throw invalid(`time: missing unit in duration ${quoteGo(text)}`);
+    if (unit === undefined) throw invalid(`time: missing unit in duration ${quoteBytes(text)}`);
     const ns = UNIT_NS.get(unit);
-    if (ns === undefined) throw invalid(`time: unknown unit ${quoteGo(unit)} in duration ${quoteGo(text)}`);
+    if (ns === undefined)
+      throw invalid(`time: unknown unit ${quoteBytes(unit)} in duration ${quoteBytes(text)}`);
     rest = rest.slice(unit.length);
     total += BigInt(whole === "" ? "0" : whole) * ns;
     if (fraction !== "") total += (BigInt(fraction) * ns) / 10n ** BigInt(fraction.length);
@@ -92,6 +92,17 @@ export function humanDuration(durationMs: number): string {
   if (hours < 24 * 30 * 2) return `${Math.trunc(hours / 24 / 7)} weeks`;
   if (hours < 24 * 365 * 2) return `${Math.trunc(hours / 24 / 30)} months`;
   return `${Math.trunc(Math.trunc(durationMs / 3_600_000) / 24 / 365)} years`;
+}
+
+/** The time package's own quoting: every byte that isn't printable ASCII as `\\xNN`. */
+function quoteBytes(text: string): string {
+  let out = "";
+  for (const byte of new TextEncoder().encode(text)) {
+    const c = String.fromCharCode(byte);
+    if (c === '"' || c === "\\") out += `\\${c}`;
+    else out += byte < 0x20 || byte >= 0x80 ? `\\x${byte.toString(16).padStart(2, "0")}` : c;
+  }
+  return `"${out}"`;
 }
 
 function invalid(message: string): BuildError {

@@ -34,7 +34,7 @@ test("csv fields and their errors", () => {
   assert.deepEqual(csvFields('a"b', { lazyQuotes: true }), ['a"b']);
   assert.throws(() => csvFields(""), { message: "EOF" });
   assert.throws(() => csvFields('é,a"b'), {
-    message: 'parse error on line 1, column 5: bare " in non-quoted field',
+    message: 'parse error on line 1, column 5: bare " in non-quoted-field',
   });
   assert.throws(() => csvFields('"a"b'), {
     message: 'parse error on line 1, column 3: extraneous or missing " in quoted-field',
@@ -68,6 +68,9 @@ test("sizes", () => {
   assert.equal(humanSize(999_960, 3), "1e+03kB");
   assert.equal(bytesSize(1024 * 1024 * 1.5), "1.5MiB");
   assert.equal(bytesSize(0), "0B");
+  // Go rounds halves to even.
+  assert.equal(humanSize(9125, 3), "9.12kB");
+  assert.equal(sprintf("%.1f %.0f %.2f", 0.25, 2.5, 1.005), "0.2 2 1.00");
   assert.equal(formatG(0.00001234, 4), "1.234e-05");
   assert.equal(formatG(123456, 3), "1.23e+05");
   assert.equal(formatG(0.05, 3), "0.05");
@@ -87,6 +90,9 @@ test("durations", () => {
   for (const [text, want] of table) assert.equal(formatDuration(parseDuration(text)), want);
   assert.throws(() => parseDuration("3"), { message: 'time: missing unit in duration "3"' });
   assert.throws(() => parseDuration("3x"), { message: 'time: unknown unit "x" in duration "3x"' });
+  assert.throws(() => parseDuration("1µx"), {
+    message: 'time: unknown unit "\\xc2\\xb5x" in duration "1\\xc2\\xb5x"',
+  });
   assert.throws(() => parseDuration(""), { message: 'time: invalid duration ""' });
   assert.throws(() => parseDuration("9999999h9999999h"), { code: "invalid_argument" });
   assert.equal(humanDuration(61_000), "About a minute");

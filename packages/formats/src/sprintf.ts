@@ -7,7 +7,7 @@ export function formatG(value: number, precision = -1): string {
   if (value === 0) return "0";
   const digits = precision === 0 ? 1 : precision;
   const [mantissa, exponent] = (
-    digits < 0 ? value.toExponential() : value.toExponential(Math.min(digits, 100) - 1)
+    digits < 0 ? value.toExponential() : exponential(value, Math.min(digits, 60) - 1)
   ).split("e") as [string, string];
   const power = Number(exponent);
   const trimmed = mantissa.includes(".") ? mantissa.replace(/\.?0+$/, "") : mantissa;
@@ -18,6 +18,38 @@ export function formatG(value: number, precision = -1): string {
   const whole = all.slice(0, power + 1).padEnd(power + 1, "0");
   const rest = all.slice(power + 1);
   return `${sign}${whole}${rest === "" ? "" : `.${rest}`}`;
+}
+
+/** Digits enough to see whether a double lies exactly between two shorter numbers. */
+const TIE_DIGITS = 30;
+
+/** `toExponential`, but halves go to the even digit, as in Go. */
+function exponential(value: number, digits: number): string {
+  const text = value.toExponential(digits);
+  const [long, power] = value.toExponential(Math.min(100, digits + TIE_DIGITS)).split("e") as [
+    string,
+    string,
+  ];
+  const point = digits === 0 ? long.indexOf(".") : long.indexOf(".") + 1 + digits;
+  const [kept, rest] = [long.slice(0, point), long.slice(point).replace(".", "")];
+  return isTie(kept, rest) ? `${kept}e${power}` : text;
+}
+
+/** `toFixed`, but halves go to the even digit, as in Go. */
+function fixed(value: number, digits: number): string {
+  const text = value.toFixed(digits);
+  if (!text.includes("e")) {
+    const long = value.toFixed(Math.min(100, digits + TIE_DIGITS));
+    const point = digits === 0 ? long.indexOf(".") : long.indexOf(".") + 1 + digits;
+    const [kept, rest] = [long.slice(0, point), long.slice(point).replace(".", "")];
+    if (isTie(kept, rest)) return kept;
+  }
+  return text;
+}
+
+/** True when `rest` is exactly one half and `kept` ends in an even digit, so that rounding cuts. */
+function isTie(kept: string, rest: string): boolean {
+  return /^50*$/.test(rest) && "02468".includes(kept.at(-1) ?? "");
 }
 
 function exponentText(power: number): string {
@@ -102,7 +134,9 @@ function formatVerb(verb: string, arg: unknown, spec: Spec): string {
     case "T":
       return typeName(arg);
     case "c":
-      return typeof arg === "number" ? String.fromCodePoint(arg) : wrong(verb, arg);
+      return typeof arg === "number" && Number.isInteger(arg) && arg >= 0 && arg <= 0x10ffff
+        ? String.fromCodePoint(arg)
+        : wrong(verb, arg);
     case "x":
     case "X":
       if (typeof arg === "string") {
@@ -138,9 +172,9 @@ function float(verb: string, arg: unknown, spec: Spec): string {
   if (typeof arg !== "number") return wrong(verb, arg);
   const sign = spec.flags.includes("+") && arg >= 0 ? "+" : "";
   if (verb === "g") return sign + formatG(arg, spec.precision ?? -1);
-  const digits = Math.min(spec.precision ?? 6, 100);
-  if (verb !== "e") return sign + arg.toFixed(digits);
-  const [mantissa, power] = arg.toExponential(digits).split("e") as [string, string];
+  const digits = Math.min(spec.precision ?? 6, 60);
+  if (verb !== "e") return sign + fixed(arg, digits);
+  const [mantissa, power] = exponential(arg, digits).split("e") as [string, string];
   return `${sign}${mantissa}e${exponentText(Number(power))}`;
 }
 

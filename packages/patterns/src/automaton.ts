@@ -7,57 +7,111 @@ export interface CharSet {
 }
 
 /**
- * One step of a compiled pattern: exactly one character of a set, any number of them, or `(.*​/)?`, which is
+ * One step of a compiled pattern: exactly one character of a set, any number of them, one or none, or `(.*​/)?`, which is
  * nothing or anything that ends in a slash.
  */
 export type Step =
-  | { readonly kind: "one" | "many"; readonly set: CharSet; readonly literal?: string | undefined }
+  | { readonly kind: "one" | "many" | "maybe"; readonly set: CharSet; readonly literal?: string | undefined }
   | { readonly kind: "dirs" };
 
 const NOT_NEWLINE: CharSet = { negated: true, ranges: [[10, 10]] };
 const NEVER: CharSet = { negated: false, ranges: [] };
 const SLASH = 47;
 
+/** Everything, line ends included. */
+const ANYTHING: CharSet = { negated: true, ranges: [] };
+const MAX_REPEAT = 1000;
+const MAX_STEPS = 20_000;
+
 /**
  * Reads the regular expression that moby's pattern compiler makes, in the subset that it can make: literals,
- * escapes, classes, `.*`, `[…]*` and `(.*​/)?`. Goes through the text once.
+ * escapes, classes, `.*`, `[…]*`, `(.*​/)?`, and what it forgets to escape, `|` and `{n,m}`. Goes through the
+ * text once. Each alternative is a list of steps; only the first is bound to the start of the path, only the
+ * last to its end.
  */
-export function parseRegexp(source: string): Step[] {
+export function parseRegexp(source: string): Step[][] {
   const chars = Array.from(source);
-  const steps: Step[] = [];
+  const alternatives: Step[][] = [[]];
   let at = 0;
+  let total = 0;
   while (at < chars.length) {
-    const c = chars[at]!;
-    if (c === "(") {
-      // Only `(.*/)?` is ever generated: parentheses of the pattern arrive escaped.
-      at += "(.*/)?".length;
-      steps.push({ kind: "dirs" });
+    const steps = alternatives.at(-1)!;
+    if (chars[at] === "|") {
+      at++;
+      steps.push({ kind: "many", set: ANYTHING });
+      alternatives.push([{ kind: "many", set: ANYTHING }]);
       continue;
     }
-    let set: CharSet;
-    let literal: string | undefined;
-    if (c === "[") [set, at] = parseClass(chars, at + 1);
-    else if (c === "\\") {
-      [set, literal] = parseEscape(chars[at + 1]);
-      at += 2;
-    } else if (c === ".") {
-      set = NOT_NEWLINE;
+    // At the start of an alternative it binds that to the start of the path.
+    if (chars[at] === "^" && (steps.length === 0 || chars[at - 1] === "|")) {
+      steps.length = 0;
       at++;
-    } else if (c === "^") {
-      // An anchor inside the text matches nowhere.
-      set = NEVER;
-      at++;
-    } else {
-      set = single(c);
-      literal = c;
-      at++;
+      continue;
     }
-    if (chars[at] === "*") {
-      at++;
-      steps.push({ kind: "many", set });
-    } else steps.push({ kind: "one", set, literal });
+    const atom = parseAtom(chars, at);
+    at = atom.next;
+    const repeat = parseRepeat(chars, at);
+    if (repeat !== undefined) {
+      // RE2 refuses a repetition of a repetition.
+      if (atom.step.kind !== "one" || repeat.min > MAX_REPEAT || repeat.max > MAX_REPEAT) throw badPattern();
+      at = repeat.next;
+      steps.push(...repeated(atom.step, repeat));
+    } else steps.push(atom.step);
+    total += repeat === undefined ? 1 : Math.max(repeat.min, repeat.max) + 1;
+    if (total > MAX_STEPS) throw badPattern();
   }
-  return steps;
+  return alternatives;
+}
+
+function parseAtom(chars: readonly string[], start: number): { readonly step: Step; readonly next: number } {
+  const c = chars[start]!;
+  // Only `(.*/)?` is ever generated: parentheses of the pattern arrive escaped.
+  if (c === "(") return { step: { kind: "dirs" }, next: start + "(.*/)?".length };
+  let set: CharSet;
+  let literal: string | undefined;
+  let next = start + 1;
+  if (c === "[") [set, next] = parseClass(chars, start + 1);
+  else if (c === "\\") {
+    [set, literal] = parseEscape(chars[start + 1]);
+    next = start + 2;
+  } else if (c === ".") set = NOT_NEWLINE;
+  // An anchor inside the text matches nowhere.
+  else if (c === "^") set = NEVER;
+  else {
+    set = single(c);
+    literal = c;
+  }
+  if (chars[next] === "*") return { step: { kind: "many", set }, next: next + 1 };
+  return { step: { kind: "one", set, literal }, next };
+}
+
+interface Repeat {
+  readonly min: number;
+  /** -1 for no bound. */
+  readonly max: number;
+  readonly next: number;
+}
+
+/** `{n}`, `{n,}` or `{n,m}`; anything else with a brace is plain text. */
+function parseRepeat(chars: readonly string[], at: number): Repeat | undefined {
+  if (chars[at] !== "{") return undefined;
+  const match = /^\{(\d{1,6})(,(\d{0,6}))?\}/.exec(chars.slice(at, at + 20).join(""));
+  if (!match) return undefined;
+  const min = Number(match[1]);
+  const max = match[2] === undefined ? min : match[3] === "" ? -1 : Number(match[3]);
+  if (max >= 0 && max < min) throw badPattern();
+  return { min, max, next: at + match[0].length };
+}
+
+function repeated(step: Step, repeat: Repeat): Step[] {
+  if (step.kind !== "one") return [step];
+  const needed = Array.from({ length: repeat.min }, (): Step => step);
+  if (repeat.max < 0) return [...needed, { kind: "many", set: step.set }];
+  const more = Array.from(
+    { length: repeat.max - repeat.min },
+    (): Step => ({ kind: "maybe", set: step.set }),
+  );
+  return [...needed, ...more];
 }
 
 function single(c: string): CharSet {
@@ -255,7 +309,7 @@ export function matchSteps(steps: readonly Step[], path: string): boolean {
         else if (c === 10) continue;
         next[s]! |= 2;
       } else if (!contains(step.set, c)) continue;
-      else if (step.kind === "one") enter(steps, next, s + 1);
+      else if (step.kind !== "many") enter(steps, next, s + 1);
       else enter(steps, next, s);
       alive = true;
     }

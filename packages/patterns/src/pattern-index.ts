@@ -33,12 +33,17 @@ export class PatternIndex {
         if (pattern.suffix.startsWith("/")) append(this.#exact, pattern.suffix.slice(1), index);
         break;
       case "steps":
-        this.#fileSteps(pattern.steps, index);
+        this.#fileSteps(pattern.alternatives, index);
         break;
     }
   }
 
-  #fileSteps(steps: readonly Step[], index: number): void {
+  #fileSteps(alternatives: readonly (readonly Step[])[], index: number): void {
+    const [steps] = alternatives;
+    if (steps === undefined || alternatives.length > 1) {
+      this.#substrings.push(["", index]);
+      return;
+    }
     const segment = requiredSegment(steps);
     if (segment !== undefined) {
       append(this.#segments, segment, index);

@@ -5,9 +5,10 @@ export type CompiledPattern =
   | { readonly kind: "exact"; readonly text: string }
   | { readonly kind: "prefix"; readonly prefix: string }
   | { readonly kind: "suffix"; readonly suffix: string }
-  | { readonly kind: "steps"; readonly steps: readonly Step[] };
+  | { readonly kind: "steps"; readonly alternatives: readonly (readonly Step[])[] };
 
-const ESCAPED = new Set(".+()|{}$");
+/** moby means to escape `|`, `{` and `}`, too, but its table of bits has no room for them. */
+const ESCAPED = new Set(".+()$");
 
 /**
  * Compiles a cleaned pattern by the rules of moby/patternmatcher 0.6, quirks included: `**` as prefix,
@@ -59,7 +60,7 @@ export function compilePattern(pattern: string): CompiledPattern {
     case "suffix":
       return { kind, suffix: pattern.slice(2) };
     case "regexp":
-      return { kind: "steps", steps: parseRegexp(regexp) };
+      return { kind: "steps", alternatives: parseRegexp(regexp) };
   }
 }
 
@@ -75,6 +76,6 @@ export function matchesPattern(pattern: CompiledPattern, path: string): boolean 
         path.endsWith(pattern.suffix) || (pattern.suffix.startsWith("/") && path === pattern.suffix.slice(1))
       );
     case "steps":
-      return matchSteps(pattern.steps, path);
+      return pattern.alternatives.some((steps) => matchSteps(steps, path));
   }
 }

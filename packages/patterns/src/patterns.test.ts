@@ -43,12 +43,21 @@ test("single patterns", () => {
     ["./a/../foo", "foo", true],
     [" foo ", "foo", true],
     ["abc.def", "abcdef", false],
+    // As in moby, which forgets to escape these two.
+    ["[a-b]|x", "a/y", true],
+    ["[a-b]|x", "y/x", true],
+    ["[a-b]|x", "z/y", false],
+    ["^*", "a", true],
+    ["a^*", "a", false],
+    ["?{2}c", "abc", true],
+    ["*.{js,ts}", "a.{js,ts}", true],
     ["**/node_modules/**", "a/node_modules/b/c", true],
     ["**/node_modules/**", "a/node_modules2/b", false],
   ];
   for (const [pattern, path, want] of table) {
     assert.equal(new PatternMatcher([pattern]).matches(path), want, `${pattern} ~ ${path}`);
-    assert.equal(matchesOrParentMatches(path, [pattern]), want, `${pattern} ~~ ${path}`);
+    if (!pattern.includes("|"))
+      assert.equal(matchesOrParentMatches(path, [pattern]), want, `${pattern} ~~ ${path}`);
   }
   for (const bad of ["[", "[^", "a[b", "\\", "[]a]", "!", "[-x]", "[x-]"]) {
     assert.throws(() => new PatternMatcher([bad]), { code: "invalid_argument" }, bad);
