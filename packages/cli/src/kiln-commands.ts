@@ -1,4 +1,24 @@
+import { BuildError } from "@kiln/base";
 import type { Command } from "./command/command.ts";
+
+/** A command of Buildx that Kiln doesn't have: it says so by name. */
+function unsupported(name: string): Command {
+  return {
+    name,
+    short: "Not supported",
+    hidden: true,
+    body: () =>
+      Promise.resolve({
+        usage: "",
+        flags: [],
+        minArgs: 0,
+        maxArgs: 0,
+        takesAnything: true,
+        run: () =>
+          Promise.reject(new BuildError("unimplemented", `the command ${name} isn't supported by kiln yet`)),
+      }),
+  };
+}
 
 /** All commands of `kiln`; what each does loads when it's used. */
 export const kilnCommands: Command = {
@@ -63,6 +83,7 @@ export const kilnCommands: Command = {
           short: "Remove build records",
           body: async () => (await import("./history/rm.ts")).historyRmCommand,
         },
+        ...["export", "import", "open", "trace"].map(unsupported),
       ],
     },
     {
@@ -100,5 +121,6 @@ export const kilnCommands: Command = {
       short: "Show version information",
       body: async () => (await import("./version-command.ts")).versionCommand,
     },
+    ...["dap", "debug", "imagetools", "install", "policy", "replay", "uninstall"].map(unsupported),
   ],
 };

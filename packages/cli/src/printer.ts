@@ -19,6 +19,8 @@ export interface PrinterOptions {
   readonly debug: boolean;
   readonly description?: string;
   readonly label?: string;
+  /** No summary of warnings at the end. */
+  readonly hidesWarnings?: boolean;
 }
 
 /**
@@ -86,7 +88,13 @@ export class Printer {
     this.#isEnded = true;
     clearTimeout(this.#timer);
     this.#display.done();
-    if (this.mode === "quiet" || this.mode === "none" || this.mode === "rawjson") return;
+    if (
+      this.#options.hidesWarnings ||
+      this.mode === "quiet" ||
+      this.mode === "none" ||
+      this.mode === "rawjson"
+    )
+      return;
     const summary = warningSummary(this.warnings, this.#options.debug);
     if (summary !== "") this.#options.output.write(summary);
   }

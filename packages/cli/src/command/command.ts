@@ -39,6 +39,8 @@ export interface CommandBody {
   readonly maxArgs: number;
   /** True when `--builder` means nothing to the command. */
   readonly hidesBuilder?: boolean;
+  /** Arguments and flags are taken as they are; none is read. */
+  readonly takesAnything?: boolean;
   /** Resolves to the exit code, 0 if undefined. */
   run(ctx: CommandContext): Promise<number | undefined>;
 }

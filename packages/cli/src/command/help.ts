@@ -17,7 +17,10 @@ export interface HelpSubject {
 export function helpText(subject: HelpSubject, env: NodeJS.ProcessEnv): string {
   const { path, command, body, globals } = subject;
   const name = path.join(" ");
+  const isRoot = path.length === 1;
   const visible = (command.subcommands ?? []).filter((sub) => !sub.hidden);
+  if (isRoot) visible.push({ name: "help", short: "Help about any command" });
+  visible.sort((a, b) => (a.name < b.name ? -1 : 1));
   const usages = body ? [`${name}${body.usage === "" ? "" : ` ${body.usage}`}`] : [name];
   if (visible.length > 0) usages.push(`${name} [command]`);
   let out = `${command.short}\n\nUsage:\n${usages.map((usage) => `  ${usage}\n`).join("")}`;
@@ -26,7 +29,6 @@ export function helpText(subject: HelpSubject, env: NodeJS.ProcessEnv): string {
     const width = Math.max(...visible.map((sub) => sub.name.length), 10) + 1;
     out += `\nAvailable Commands:\n${visible.map((sub) => `  ${sub.name.padEnd(width)} ${sub.short}\n`).join("")}`;
   }
-  const isRoot = path.length === 1;
   const help: FlagSpec = { name: "help", short: "h", kind: "bool", usage: `help for ${path.at(-1)}` };
   const own = [...(body?.flags ?? []), ...(isRoot ? globals : []), help];
   out += `\nFlags:\n${flagUsages(own)}`;

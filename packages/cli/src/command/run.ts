@@ -37,7 +37,8 @@ export async function runProgram(
       machine.terminal.env,
     );
   const specs = [...(body?.flags ?? []), ...program.globals, HELP];
-  const { args, flags } = parseFlags(found.rest, specs, { style: program.style ?? "pflag" });
+  const style = program.style ?? "pflag";
+  const { args, flags } = parseFlags(body?.takesAnything ? [] : found.rest, specs, { style });
   if (flags.bool("help")) {
     machine.terminal.stdout.write(help());
     return 0;
