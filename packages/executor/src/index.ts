@@ -1,3 +1,4 @@
+export { type CdiDeviceInfo, CdiRegistry } from "./cdi-registry.ts";
 export { type CgroupMode, cgroupMode } from "./cgroup.ts";
 export { createNetwork, type NetworkOptions } from "./cni-network.ts";
 export { newContainerId, validateContainerId } from "./container-id.ts";

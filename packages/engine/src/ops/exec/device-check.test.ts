@@ -55,9 +55,9 @@ describe("deviceCheck", () => {
     });
     refuseDevices(exec);
     assert.deepEqual(exec.cdiDevices, []);
-    exec.cdiDevices.push({ ...create(ExecOpSchema, { cdiDevices: [{ name: "x" }] }).cdiDevices[0]! });
+    const needy = create(ExecOpSchema, { meta: { args: ["a", "b"] }, cdiDevices: [{ name: "x" }] });
     assert.throws(
-      () => refuseDevices(exec),
+      () => refuseDevices(needy),
       /CDI device "x" is required by step "a b", but CDI device support is disabled/,
     );
   });

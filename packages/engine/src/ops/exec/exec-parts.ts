@@ -1,6 +1,7 @@
+import type { CdiRegistry } from "@kiln/executor";
 import type { RefManager } from "@kiln/store";
 import { CacheMounts } from "./cache-mounts.ts";
-import { type DeviceCheck, refuseDevices } from "./device-check.ts";
+import { deviceCheck, refuseDevices } from "./device-check.ts";
 import type { ExecOpHost } from "./exec-op.ts";
 import type { StepClients } from "./prepare-mounts.ts";
 import { logLimitsFromEnv } from "./step-log.ts";
@@ -13,15 +14,15 @@ export function createExecParts(opts: {
   readonly refs: RefManager;
   readonly clients: StepClients;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** `deviceCheck(registry)`; absent: devices are refused by name. */
-  readonly checkDevices?: DeviceCheck;
+  /** The executor's devices; absent: devices are refused by name. */
+  readonly cdi?: CdiRegistry;
 }): ExecParts {
   const cacheMounts = new CacheMounts(opts.refs);
   return {
     cacheMounts,
     clients: opts.clients,
     logLimits: logLimitsFromEnv(opts.env),
-    checkDevices: opts.checkDevices ?? refuseDevices,
+    checkDevices: opts.cdi ? deviceCheck(opts.cdi) : refuseDevices,
     pruneCacheMounts: (ids) => cacheMounts.prune(ids),
   };
 }
