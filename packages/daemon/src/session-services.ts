@@ -1,11 +1,11 @@
 import { BuildError, isBuildError, isCanceled } from "@kiln/base";
 import type { SourceSessions, StepClients } from "@kiln/engine";
-import { pullUpload } from "@kiln/session";
 import {
   checkSshAgent,
   contentOf,
   getSecret,
   mountSshSocket,
+  pullUpload,
   SessionAuth,
   type SessionCaller,
   type SessionManager,
@@ -55,7 +55,7 @@ export function createSourceSessions(sessions: SessionManager): SourceSessions {
       const store = contentOf(caller, `oci:${storeId}`);
       return {
         size: async (digest, callSignal) => (await store.info(digest, callSignal)).sizeBytes,
-        read: (digest, callSignal) => store.read(digest, { signal: callSignal }),
+        read: (digest, callSignal) => store.read(digest, {}, callSignal),
       };
     },
     upload: async (ids, url, signal) => {

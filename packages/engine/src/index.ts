@@ -1,8 +1,8 @@
 export {
+  type CachedTrees,
   type CacheExport,
   type CacheExportEntry,
   type CacheExports,
-  type CachedTrees,
   eachTree,
   type ResolveCacheExports,
 } from "./cache-backends/cache-exporter.ts";
@@ -25,7 +25,12 @@ export type {
   ResultProxy,
 } from "./frontends/frontend.ts";
 export { GatewayBridge } from "./frontends/gateway-bridge.ts";
-export { gatewayHandlers, metadataMessage, metadataOptions, platformMessage } from "./frontends/gateway-service.ts";
+export {
+  gatewayHandlers,
+  metadataMessage,
+  metadataOptions,
+  platformMessage,
+} from "./frontends/gateway-service.ts";
 export type { LlbOp, LlbVertex, Op, OpContext, OpResult } from "./op-context.ts";
 export { createExecParts } from "./ops/exec/exec-parts.ts";
 export type { ForwardedSocket, StepClients } from "./ops/exec/prepare-mounts.ts";

@@ -7,7 +7,7 @@ import type { PruneOptions } from "@kiln/store";
 import { parse } from "smol-toml";
 import { gcPolicy } from "./gc-policy.ts";
 import { eachOption, OPTIONS, type OptionName, type OptionValue, type OptionValues } from "./options.ts";
-import { lookUp, optionsOfToml, parseFlags } from "./parse-options.ts";
+import { durationOf, lookUp, optionsOfToml, parseFlags } from "./parse-options.ts";
 import { registryConfig } from "./registry-config.ts";
 
 /** Settings of the daemon, complete. */
@@ -21,11 +21,23 @@ export interface DaemonConfig {
   readonly entitlements: readonly string[];
   readonly proxyNetwork: boolean;
   readonly otelSocketPath: string;
-  readonly cdi: { readonly disabled: boolean; readonly specDirs: readonly string[]; readonly autoAllowed: readonly string[] };
+  readonly cdi: {
+    readonly disabled: boolean;
+    readonly specDirs: readonly string[];
+    readonly autoAllowed: readonly string[];
+  };
   readonly provenanceEnvDir: string;
-  readonly dns: { readonly nameservers: readonly string[]; readonly options: readonly string[]; readonly search: readonly string[] };
+  readonly dns: {
+    readonly nameservers: readonly string[];
+    readonly options: readonly string[];
+    readonly search: readonly string[];
+  };
   readonly history: { readonly maxAgeMs: number; readonly maxEntries: number };
-  readonly frontends: { readonly dockerfile: boolean; readonly gateway: boolean; readonly gatewayRepositories: readonly string[] };
+  readonly frontends: {
+    readonly dockerfile: boolean;
+    readonly gateway: boolean;
+    readonly gatewayRepositories: readonly string[];
+  };
   readonly registries: ReadonlyMap<string, RegistryHostConfig>;
   readonly maxRegistryConcurrency: number;
   readonly platformsCacheMaxAgeMs: number;
@@ -183,10 +195,18 @@ function configOf(raw: OptionValues, file: Record<string, unknown>, env: Env): D
   return {
     root,
     addresses: addresses.length === 0 ? [paths.address] : addresses,
-    tls: { cert: values.text("tlsCert", ""), key: values.text("tlsKey", ""), ca: values.text("tlsCaCert", "") },
+    tls: {
+      cert: values.text("tlsCert", ""),
+      key: values.text("tlsKey", ""),
+      ca: values.text("tlsCaCert", ""),
+    },
     socketOwner: {
       uid: raw.has("uid") ? values.number("uid", 0) : undefined,
-      group: raw.has("group") ? values.text("group", "") : raw.has("gid") ? String(values.number("gid", 0)) : undefined,
+      group: raw.has("group")
+        ? values.text("group", "")
+        : raw.has("gid")
+          ? String(values.number("gid", 0))
+          : undefined,
     },
     log: { format, level },
     debugAddress: values.text("debugAddr", ""),
@@ -273,7 +293,10 @@ function workerOf(
   }
   const snapshotter = values.text("ociSnapshotter", "auto");
   if (!["auto", "overlayfs", "native"].includes(snapshotter)) {
-    throw new BuildError("unimplemented", `--oci-worker-snapshotter: ${snapshotter} is not supported (auto, overlayfs or native)`);
+    throw new BuildError(
+      "unimplemented",
+      `--oci-worker-snapshotter: ${snapshotter} is not supported (auto, overlayfs or native)`,
+    );
   }
   return {
     labels: values.pairs("ociLabels"),
@@ -306,11 +329,4 @@ function checkedEntitlements(list: readonly string[]): readonly string[] {
 function positive(name: OptionName, value: number): number {
   if (value > 0) return value;
   throw new BuildError("invalid_argument", `${OPTIONS[name].doc}: must be greater than 0`);
-}
-
-/** A Go duration, or a bare number of seconds. */
-export function durationOf(value: unknown, fallback: number): number {
-  if (value === undefined) return fallback;
-  if (typeof value === "number" || typeof value === "bigint") return Number(value) * 1000;
-  return parseDurationMs(String(value));
 }

@@ -3,8 +3,7 @@ import { dirname } from "node:path";
 import { BuildError } from "@kiln/base";
 import { parseRamBytes } from "@kiln/formats";
 import type { PruneOptions } from "@kiln/store";
-import { durationOf } from "./config.ts";
-import { lookUp } from "./parse-options.ts";
+import { durationOf, lookUp } from "./parse-options.ts";
 
 const GB = 1e9;
 const DAY_MS = 24 * 3600 * 1000;

@@ -1,6 +1,12 @@
 import { BuildError } from "@kiln/base";
-import { csvFields, suggest } from "@kiln/formats";
-import { type DaemonOption, eachOption, type OptionName, type OptionValue, type OptionValues } from "./options.ts";
+import { csvFields, parseDurationMs, suggest } from "@kiln/formats";
+import {
+  type DaemonOption,
+  eachOption,
+  type OptionName,
+  type OptionValue,
+  type OptionValues,
+} from "./options.ts";
 
 /** Short names of flags. */
 const SHORT: Readonly<Record<string, OptionName>> = { v: "version", h: "help" };
@@ -125,4 +131,11 @@ function badValue(text: string, where: string): BuildError {
 
 function invalid(message: string): BuildError {
   return new BuildError("invalid_argument", message);
+}
+
+/** A Go duration, or a bare number of seconds. */
+export function durationOf(value: unknown, fallback: number): number {
+  if (value === undefined) return fallback;
+  if (typeof value === "number" || typeof value === "bigint") return Number(value) * 1000;
+  return parseDurationMs(String(value));
 }

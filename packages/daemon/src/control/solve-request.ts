@@ -34,7 +34,10 @@ export function solveRequestOf(message: SolveMessage): SolveRequest {
 
 function exporters(message: SolveMessage): ExporterEntry[] {
   if (message.Exporters.length > 0) {
-    return message.Exporters.map(({ Type, Attrs }) => ({ type: Type, attrs: new Map(Object.entries(Attrs)) }));
+    return message.Exporters.map(({ Type, Attrs }) => ({
+      type: Type,
+      attrs: new Map(Object.entries(Attrs)),
+    }));
   }
   if (message.ExporterDeprecated === "") return [];
   return [

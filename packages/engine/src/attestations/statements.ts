@@ -75,8 +75,5 @@ export function statementText(statement: Statement, indent: boolean): string {
     undefined,
     indent ? 2 : undefined,
   );
-  return text.replace(
-    /[<>&\u2028\u2029]/g,
-    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+  return text.replace(/[<>&\u2028\u2029]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }

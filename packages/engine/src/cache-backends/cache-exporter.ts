@@ -34,7 +34,9 @@ export interface CacheExportEntry {
 export type ResolveCacheExports = (entries: readonly CacheExportEntry[], sessionId: string) => CacheExports;
 
 /** Called for each tree of a result with the ref behind it. */
-export function* eachTree(trees: CachedTrees): Iterable<readonly [CachedResult<OpResult>, ImmutableRef | undefined]> {
+export function* eachTree(
+  trees: CachedTrees,
+): Iterable<readonly [CachedResult<OpResult>, ImmutableRef | undefined]> {
   if (trees.ref !== undefined) yield [trees.ref, trees.ref.result.ref];
   for (const tree of trees.refs?.values() ?? []) if (tree !== undefined) yield [tree, tree.result.ref];
 }

@@ -29,7 +29,8 @@ export function resultEpoch(
   platformId: string | undefined,
 ): number | undefined {
   const value =
-    (platformId === undefined ? undefined : metadata.get(`${EPOCH_KEY}/${platformId}`)) ?? metadata.get(EPOCH_KEY);
+    (platformId === undefined ? undefined : metadata.get(`${EPOCH_KEY}/${platformId}`)) ??
+    metadata.get(EPOCH_KEY);
   if (value === undefined) return undefined;
   return epochAttr("SOURCE_DATE_EPOCH from frontend:", new TextDecoder().decode(value));
 }

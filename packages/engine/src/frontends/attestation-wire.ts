@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import {
-  type Attestation as AttestationMessage,
   AttestationKind,
+  type Attestation as AttestationMessage,
   AttestationSchema,
   InTotoSubjectKind,
   type Ref,

@@ -5,11 +5,11 @@ import { decompress } from "@kiln/archive";
 import { BuildError } from "@kiln/base";
 import {
   buildDockerfile,
+  type FrontendResult as DockerfileResult,
+  type SolveRequest as DockerfileSolve,
   type FrontendAttestation,
   type FrontendBackend,
   type FrontendRef,
-  type FrontendResult as DockerfileResult,
-  type SolveRequest as DockerfileSolve,
 } from "@kiln/dockerfile";
 import { definitionFromMessage, definitionMessage } from "@kiln/llb";
 import { parseDigest } from "@kiln/oci";
@@ -55,8 +55,7 @@ class ProxyRefs {
             range && { offset: range.offset ?? 0, length: range.length ?? Number.MAX_SAFE_INTEGER },
           ),
         ),
-      statFile: (path) =>
-        this.#withTree(proxy, (root) => ({ size: Number(statTreeFile(root, path).size) })),
+      statFile: (path) => this.#withTree(proxy, (root) => ({ size: Number(statTreeFile(root, path).size) })),
     };
     this.#proxies.set(ref, proxy);
     return ref;
@@ -73,7 +72,10 @@ class ProxyRefs {
       refs: result.refs && new Map([...result.refs].map(([key, ref]) => [key, take(ref)])),
       metadata: new Map(result.metadata),
       attestations: new Map(
-        [...(result.attestations ?? [])].map(([key, list]) => [key, list.map((item) => attestationOf(item, take))]),
+        [...(result.attestations ?? [])].map(([key, list]) => [
+          key,
+          list.map((item) => attestationOf(item, take)),
+        ]),
       ),
     };
   }

@@ -169,7 +169,10 @@ export class GatewayBridge implements AsyncDisposable {
       }),
     );
     const wire = error instanceof BuildError ? error.wire : [];
-    return new BuildError(codeOfNodeError(error), errorMessage(error), { cause: error, wire: [detail, ...wire] });
+    return new BuildError(codeOfNodeError(error), errorMessage(error), {
+      cause: error,
+      wire: [detail, ...wire],
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

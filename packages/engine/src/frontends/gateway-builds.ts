@@ -1,5 +1,5 @@
 import type { Definition } from "@kiln/api/pb";
-import { BuildError, createDeferred, withSignal, type Deferred } from "@kiln/base";
+import { BuildError, createDeferred, type Deferred, withSignal } from "@kiln/base";
 import type { JobBridge } from "../solve/bridge.ts";
 import type { FrontendResult } from "./frontend.ts";
 import { GatewayBridge } from "./gateway-bridge.ts";

@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { gatewayCaps, llbCaps, type Cap } from "@kiln/api/caps";
 import { type APICap, APICapSchema } from "@kiln/api/apicaps";
+import { type Cap, gatewayCaps, llbCaps } from "@kiln/api/caps";
 import {
   ChecksumRequest_ChecksumAlgo as ChecksumAlgo,
   type LLBBridge,
@@ -43,10 +43,7 @@ function solveHandlers(find: FindGateway): ServiceHandlers<typeof LLBBridge> {
     return: async (request, ctx) => {
       const { error } = request;
       const gateway = await find(ctx);
-      gateway.return(
-        request.result,
-        error === undefined ? undefined : errorFromStatus(error),
-      );
+      gateway.return(request.result, error === undefined ? undefined : errorFromStatus(error));
       return {};
     },
     warn: async (request, ctx) => {

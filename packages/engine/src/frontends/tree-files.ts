@@ -27,7 +27,12 @@ export function readTreeFile(root: string, path: string, range?: FileRange): Uin
   if (range !== undefined && (range.offset < 0 || range.length < 0)) {
     throw new BuildError("invalid_argument", `invalid range for ${path}`);
   }
-  const data = readRegularFile(root, path, range === undefined ? MAX_READ_BYTES : Number.MAX_SAFE_INTEGER, range);
+  const data = readRegularFile(
+    root,
+    path,
+    range === undefined ? MAX_READ_BYTES : Number.MAX_SAFE_INTEGER,
+    range,
+  );
   if (data.length > MAX_READ_BYTES + 1) {
     throw new BuildError(
       "resource_exhausted",
@@ -61,4 +66,3 @@ export function statTreeFile(root: string, path: string): Stat {
   }
   return statEntry(file, posix.basename(file), lstat(file));
 }
-

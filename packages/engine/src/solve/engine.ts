@@ -2,14 +2,18 @@ import type { Definition } from "@kiln/api/pb";
 import type { Policy } from "@kiln/api/sourcepolicy";
 import { BuildError, isCanceled, withSignal } from "@kiln/base";
 import { type CachedResult, type Failure, failedVertex, type Job, Solver } from "@kiln/solver";
-import type { CacheExportEntry, CacheExports, ResolveCacheExports } from "../cache-backends/cache-exporter.ts";
+import type {
+  CacheExportEntry,
+  CacheExports,
+  ResolveCacheExports,
+} from "../cache-backends/cache-exporter.ts";
 import type { Exporter, ExporterInstance } from "../exporters/exporter.ts";
 import type { Frontend, FrontendResult, FrontendSolveRequest, ResultProxy } from "../frontends/frontend.ts";
 import { GatewayBuilds } from "../frontends/gateway-builds.ts";
 import type { LlbOp, OpContext, OpResult } from "../op-context.ts";
 import { OpFailure } from "../ops/op-failure.ts";
 import type { Worker } from "../worker/worker.ts";
-import { JobBridge, type BridgeHost, type OpenCacheImport } from "./bridge.ts";
+import { type BridgeHost, JobBridge, type OpenCacheImport } from "./bridge.ts";
 import { type BuildResult, eachRef, emptyResult, mapRefs } from "./build-results.ts";
 import {
   type Builder,
@@ -20,7 +24,7 @@ import {
   JOB_PROXY_NETWORK,
 } from "./builder.ts";
 import { grantEntitlements } from "./entitlements.ts";
-import { exportAll, type ExportRun } from "./export-all.ts";
+import { type ExportRun, exportAll } from "./export-all.ts";
 import { builderOfContext, builderOfJob } from "./job-builder.ts";
 import { mergeLinuxResources } from "./linux-resources.ts";
 import type { PolicyEvaluator } from "./policy-evaluator.ts";
@@ -135,7 +139,9 @@ export class Engine {
     };
     this.#solver = new Solver<LlbOp, OpResult>({
       resolveOp: (vertex, metadata) =>
-        parts.worker.resolveOp(withResources(vertex, metadata), (definition, ctx) => this.#solveNested(definition, ctx)),
+        parts.worker.resolveOp(withResources(vertex, metadata), (definition, ctx) =>
+          this.#solveNested(definition, ctx),
+        ),
       cache: parts.solverCache,
       results: {
         id: (result) => result.ref?.id ?? "",
@@ -170,7 +176,9 @@ export class Engine {
     const build: ObservedBuild = { request: { ...request, solve }, job, bridge };
     const clientDriven = solve.definition === undefined && solve.frontend === "";
     // clients look for their build at once: register it before anything that takes time
-    await using driven = clientDriven ? this.gateway.open(request.ref, bridge, solve.frontendInputs) : undefined;
+    await using driven = clientDriven
+      ? this.gateway.open(request.ref, bridge, solve.frontendInputs)
+      : undefined;
     if (!request.internal) this.#parts.observer.started(build);
     let end: BuildEnd = { error: undefined, result: undefined, exports: undefined, response: new Map() };
     let result: FrontendResult | undefined;
@@ -196,10 +204,7 @@ export class Engine {
   }
 
   #setValues(job: Job<LlbOp, OpResult>, request: SolveRequest, compatibilityVersion: number): void {
-    job.setValue(
-      JOB_ENTITLEMENTS,
-      grantEntitlements(request.entitlements, this.#parts.allowedEntitlements),
-    );
+    job.setValue(JOB_ENTITLEMENTS, grantEntitlements(request.entitlements, this.#parts.allowedEntitlements));
     if (request.sourcePolicy !== undefined) {
       validatePolicy(request.sourcePolicy);
       job.setValue(JOB_POLICY, request.sourcePolicy);
@@ -236,7 +241,8 @@ export class Engine {
     const { build } = at;
     await settleAll([...eachRef(frontendResult)].map((ref) => ref.result(signal)));
     let result = frontendResult;
-    for (const process of this.#parts.processors(build.request)) result = await process(result, build, signal);
+    for (const process of this.#parts.processors(build.request))
+      result = await process(result, build, signal);
     const trees = await cachedTrees(result, signal);
     const exporters = [...at.outputs.exporters];
     const { request } = build;
@@ -294,7 +300,8 @@ export class Engine {
 
 /** `gateway.v0` asked for its own built-in frontend is that frontend (buildkit.md §4.5). */
 function builtinDockerfile(request: FrontendSolveRequest): FrontendSolveRequest {
-  if (request.frontend !== "gateway.v0" || request.frontendAttrs.get("source") !== "dockerfile.v0") return request;
+  if (request.frontend !== "gateway.v0" || request.frontendAttrs.get("source") !== "dockerfile.v0")
+    return request;
   for (const key of request.frontendAttrs.keys()) {
     if (key === "context:dockerfile.v0" || key.startsWith("context:dockerfile.v0::")) return request;
   }

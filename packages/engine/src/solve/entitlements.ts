@@ -66,7 +66,8 @@ function parseEntitlement(text: string): Entitlements {
   // only `device` takes a value
   const name = NAMES.find((known) => known === (key === "device" ? key : text));
   if (name === undefined) throw new BuildError("invalid_argument", `unknown entitlement ${text}`);
-  const devices = name === "device" ? parseDevices(at < 0 ? "" : text.slice(at + 1)) : NO_ENTITLEMENTS.devices;
+  const devices =
+    name === "device" ? parseDevices(at < 0 ? "" : text.slice(at + 1)) : NO_ENTITLEMENTS.devices;
   return { names: new Set([name]), devices };
 }
 

@@ -1,6 +1,6 @@
-import type { Job } from "@kiln/solver";
 import { isCanceled } from "@kiln/base";
 import { newId } from "@kiln/formats";
+import type { Job } from "@kiln/solver";
 import type { CachedTrees, CacheExports } from "../cache-backends/cache-exporter.ts";
 import type { ExporterInstance, ExportOutcome, ExportSource } from "../exporters/exporter.ts";
 import type { LlbOp, OpResult } from "../op-context.ts";
@@ -99,7 +99,11 @@ async function exportFirstHalf(
   }
 }
 
-async function finalize(opts: ExportAllOptions, outcome: ExportOutcome | undefined, at: number): Promise<void> {
+async function finalize(
+  opts: ExportAllOptions,
+  outcome: ExportOutcome | undefined,
+  at: number,
+): Promise<void> {
   const exporter = opts.exporters[at];
   const work = outcome?.finalize;
   if (work === undefined || exporter === undefined) return;
@@ -107,11 +111,7 @@ async function finalize(opts: ExportAllOptions, outcome: ExportOutcome | undefin
   await job.inVertex({ name: exporter.name, id: vertexId(job, "export", at) }, work, opts.signal);
 }
 
-async function exportCache(
-  opts: ExportAllOptions,
-  at: number,
-  response: Map<string, string>,
-): Promise<void> {
+async function exportCache(opts: ExportAllOptions, at: number, response: Map<string, string>): Promise<void> {
   const { job, caches } = opts;
   const cache = caches.exports[at];
   if (cache === undefined) return;
@@ -137,4 +137,3 @@ async function all(work: readonly Promise<unknown>[]): Promise<void> {
   const failed = (await Promise.allSettled(work)).find((end) => end.status === "rejected");
   if (failed !== undefined) throw failed.reason;
 }
-

@@ -11,8 +11,7 @@ export function builderOfJob(job: Job<LlbOp, OpResult>): Builder {
       const value = job.getValue(key);
       return value === undefined ? [] : [value];
     },
-    warn: (update) =>
-      job.progress.push({ kind: "warning", value: { ...update, level: update.level ?? 1 } }),
+    warn: (update) => job.progress.push({ kind: "warning", value: { ...update, level: update.level ?? 1 } }),
   };
 }
 

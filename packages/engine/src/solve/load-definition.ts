@@ -69,7 +69,8 @@ export async function loadDefinition(
 
 function decodeOps(definition: Definition): Map<string, LoadingOp> {
   if (definition.def.length === 0) throw invalid("invalid empty definition");
-  if (definition.def.length > MAX_VERTICES) throw invalid(`invalid LLB with ${definition.def.length} vertexes`);
+  if (definition.def.length > MAX_VERTICES)
+    throw invalid(`invalid LLB with ${definition.def.length} vertexes`);
   const ops = new Map<string, LoadingOp>();
   for (const bytes of definition.def) {
     let op: Op;
@@ -130,7 +131,9 @@ class GraphBuilder {
       }
       const loading = digest === terminal ? undefined : this.#ops.get(digest);
       if (loading === undefined) throw invalid(`invalid missing input digest ${digest}`);
-      const missing = loading.op.inputs.map((input) => input.digest).filter((input) => !this.#done.has(input));
+      const missing = loading.op.inputs
+        .map((input) => input.digest)
+        .filter((input) => !this.#done.has(input));
       if (missing.length === 0) {
         this.#done.set(digest, this.#build(digest, loading));
         stack.pop();
@@ -177,7 +180,8 @@ class GraphBuilder {
       changed = true;
     }
     const proxied =
-      this.#opts.proxyNetwork === true && (op.op.case === "build" || (op.op.case === "exec" && op.op.value.network !== 2));
+      this.#opts.proxyNetwork === true &&
+      (op.op.case === "build" || (op.op.case === "exec" && op.op.value.network !== 2));
     if (!changed && !proxied) return digest;
     const hash = createHash("sha256").update(toBinary(OpSchema, op));
     if (proxied) hash.update(PROXY_NETWORK_SUFFIX);

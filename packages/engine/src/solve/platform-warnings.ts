@@ -3,9 +3,9 @@ import {
   formatPlatform,
   formatPlatformAll,
   normalizePlatform,
-  strictPlatform,
-  parsePlatform,
   type Platform,
+  parsePlatform,
+  strictPlatform,
 } from "@kiln/oci";
 import { hostPlatform } from "../worker/host-platform.ts";
 import type { BuildResult } from "./build-results.ts";
@@ -22,11 +22,17 @@ export function platformWarnings<TRef>(
 ): readonly string[] {
   const keyed = (result.refs?.size ?? 0) > 0;
   if (!result.metadata.has(PLATFORMS_KEY)) {
-    if (keyed) throw new BuildError("invalid_argument", "build result contains multiple refs without platforms mapping");
+    if (keyed)
+      throw new BuildError(
+        "invalid_argument",
+        "build result contains multiple refs without platforms mapping",
+      );
     if (result.ref === undefined) return [];
   }
   const got = resultPlatforms(result.metadata).map((item) => normalizePlatform(item.platform));
-  const requested = frontendAttrs.get("platform")?.split(",") ?? [formatPlatform(normalizePlatform(hostPlatform()))];
+  const requested = frontendAttrs.get("platform")?.split(",") ?? [
+    formatPlatform(normalizePlatform(hostPlatform())),
+  ];
   const { wanted, problems } = parseRequested(requested);
   if (problems.length > 0) return problems;
   const [onlyGot] = got;
@@ -42,7 +48,8 @@ export function platformWarnings<TRef>(
     wanted.has(formatPlatformAll(platform)) ||
     [...wanted.values()].some((want) => strictPlatform(want).match(platform));
   if (wanted.size === got.length && got.every(fits)) return [];
-  const text = (platforms: Iterable<Platform>): string => [...platforms].map(formatPlatformAll).sort().join(",");
+  const text = (platforms: Iterable<Platform>): string =>
+    [...platforms].map(formatPlatformAll).sort().join(",");
   return [`Requested platforms ${text(wanted.values())} do not match result platforms ${text(got)}`];
 }
 

@@ -21,7 +21,10 @@ export function matchRegex(pattern: string, text: string): readonly (string | un
     const match: RegExpExecArray | null = MATCH.runInContext(context, { timeout: REGEX_TIMEOUT_MS });
     return match === null ? undefined : [...match];
   } catch (error) {
-    throw new BuildError("invalid_argument", `invalid regex ${JSON.stringify(pattern)}: ${errorMessage(error)}`);
+    throw new BuildError(
+      "invalid_argument",
+      `invalid regex ${JSON.stringify(pattern)}: ${errorMessage(error)}`,
+    );
   }
 }
 

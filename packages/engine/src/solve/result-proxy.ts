@@ -1,5 +1,13 @@
 import type { Definition } from "@kiln/api/pb";
-import { BuildError, codeOfNodeError, createDeferred, errorMessage, isCanceled, withSignal, type WireDetail } from "@kiln/base";
+import {
+  BuildError,
+  codeOfNodeError,
+  createDeferred,
+  errorMessage,
+  isCanceled,
+  type WireDetail,
+  withSignal,
+} from "@kiln/base";
 import { newId } from "@kiln/formats";
 import type { CachedResult } from "@kiln/solver";
 import type { ResultProxy } from "../frontends/frontend.ts";
@@ -85,7 +93,10 @@ export class LazyResult implements ResultProxy {
     return state;
   }
 
-  async #wait(state: Extract<State, { kind: "building" }>, signal: AbortSignal): Promise<CachedResult<OpResult>> {
+  async #wait(
+    state: Extract<State, { kind: "building" }>,
+    signal: AbortSignal,
+  ): Promise<CachedResult<OpResult>> {
     state.waiting++;
     try {
       return await withSignal(state.done, signal);
@@ -125,5 +136,7 @@ function failedVertex(error: Error): string | undefined {
   const found = wire.find((item) => item.typeUrl === VERTEX_URL);
   if (found === undefined) return undefined;
   const parsed: unknown = JSON.parse(new TextDecoder().decode(found.value));
-  return typeof parsed === "object" && parsed !== null && "digest" in parsed ? String(parsed.digest) : undefined;
+  return typeof parsed === "object" && parsed !== null && "digest" in parsed
+    ? String(parsed.digest)
+    : undefined;
 }

@@ -24,7 +24,10 @@ export function createPolicyEvaluator(sessions: SessionManager): (bridge: JobBri
   return (bridge) => ({
     evaluate: async (source, platform, extra) => {
       const own = bridge.policies();
-      const policies: Policy[] = [create(PolicySchema, { rules: own.flatMap((policy) => policy.rules) }), ...extra];
+      const policies: Policy[] = [
+        create(PolicySchema, { rules: own.flatMap((policy) => policy.rules) }),
+        ...extra,
+      ];
       let changed = applyPolicies(policies, source);
       const session = bridge.builder.jobValues(JOB_POLICY_SESSION).findLast((id) => id !== "");
       if (typeof session !== "string") return changed;
@@ -42,11 +45,7 @@ interface Asking {
   readonly policies: readonly Policy[];
 }
 
-async function askClient(
-  asking: Asking,
-  source: SourceOp,
-  platform: Platform | undefined,
-): Promise<boolean> {
+async function askClient(asking: Asking, source: SourceOp, platform: Platform | undefined): Promise<boolean> {
   const signal = AbortSignal.timeout(120_000);
   const caller = await asking.sessions.get(asking.session, { signal });
   let known = create(ResolveSourceMetaResponseSchema, { Source: source });

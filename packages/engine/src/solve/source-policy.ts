@@ -1,5 +1,12 @@
 import type { SourceOp } from "@kiln/api/pb";
-import { AttrMatch, MatchType, type Policy, PolicyAction, type Rule, type Selector } from "@kiln/api/sourcepolicy";
+import {
+  AttrMatch,
+  MatchType,
+  type Policy,
+  PolicyAction,
+  type Rule,
+  type Selector,
+} from "@kiln/api/sourcepolicy";
 import { BuildError } from "@kiln/base";
 import { expandTemplate, matchRegex, matchWildcard } from "./policy-match.ts";
 
@@ -63,10 +70,7 @@ function applyPolicy(policy: Policy, source: SourceOp): boolean {
 }
 
 /** The groups that the selector matched with; undefined when it doesn't apply. */
-function matchSelector(
-  selector: Selector,
-  source: SourceOp,
-): readonly (string | undefined)[] | undefined {
+function matchSelector(selector: Selector, source: SourceOp): readonly (string | undefined)[] | undefined {
   for (const { key, value, condition } of selector.constraints) {
     const have = Object.hasOwn(source.attrs, key) ? (source.attrs[key] as string) : "";
     if (!constraintHolds(condition, have, value)) return undefined;
@@ -104,7 +108,8 @@ function convert(rule: Rule, groups: readonly (string | undefined)[], source: So
     throw invalid("error mutating source policy: missing destination for convert rule");
   }
   const template = updates.identifier === "" ? (rule.selector?.identifier ?? "") : updates.identifier;
-  const identifier = rule.selector?.matchType === MatchType.EXACT ? template : expandTemplate(template, groups);
+  const identifier =
+    rule.selector?.matchType === MatchType.EXACT ? template : expandTemplate(template, groups);
   let changed = false;
   if (identifier !== "" && identifier !== source.identifier) {
     source.identifier = identifier;

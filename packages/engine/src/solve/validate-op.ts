@@ -1,4 +1,4 @@
-import { type ExecOp, type Op, type PassthroughOp } from "@kiln/api/pb";
+import type { ExecOp, Op, PassthroughOp } from "@kiln/api/pb";
 import { BuildError } from "@kiln/base";
 
 /** Largest known value of each enum of an exec op; a value beyond it is never taken for another. */
@@ -64,7 +64,9 @@ function validateExec(exec: ExecOp, inputCount: number): void {
     checkEnum("content cache mode", mount.contentCache, MAX_CONTENT_CACHE);
     checkEnum("cache sharing mode", mount.cacheOpt?.sharing ?? 0, MAX_SHARING);
     if (mount.input < -1n || mount.input >= BigInt(inputCount)) {
-      throw invalid(`exec mount ${mount.dest} has invalid input index ${mount.input}, ${inputCount} provided`);
+      throw invalid(
+        `exec mount ${mount.dest} has invalid input index ${mount.input}, ${inputCount} provided`,
+      );
     }
   }
 }

@@ -16,7 +16,10 @@ export function vertexName(
     case "exec":
       return op.op.value.meta?.args.join(" ") ?? "";
     case "file":
-      return op.op.value.actions.map(actionName).filter((name) => name !== "").join(", ");
+      return op.op.value.actions
+        .map(actionName)
+        .filter((name) => name !== "")
+        .join(", ");
     case "build":
       return "build";
     case "merge":

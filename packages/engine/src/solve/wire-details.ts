@@ -1,14 +1,17 @@
-import type { MessageShape, DescMessage } from "@bufbuild/protobuf";
-import { toJson } from "@bufbuild/protobuf";
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import { create, toJson } from "@bufbuild/protobuf";
 import { FrontendSchema, SolveSchema, SourceSchema, SubrequestSchema, VertexSchema } from "@kiln/api/errdefs";
 import type { Range, SourceInfo } from "@kiln/api/pb";
 import type { WireDetail } from "@kiln/base";
 import { goJsonText, goStruct } from "../cache-digest/go-json.ts";
-import { create } from "@bufbuild/protobuf";
 
 const PREFIX = "github.com/moby/buildkit/";
 
-function detail<Desc extends DescMessage>(name: string, schema: Desc, message: MessageShape<Desc>): WireDetail {
+function detail<Desc extends DescMessage>(
+  name: string,
+  schema: Desc,
+  message: MessageShape<Desc>,
+): WireDetail {
   return {
     typeUrl: `${PREFIX}${name}+json`,
     value: new TextEncoder().encode(goJsonText(goStruct(schema, message))),

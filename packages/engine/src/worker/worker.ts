@@ -92,7 +92,13 @@ export class Worker {
       case "exec":
         return new ExecOperation(op.op.value, {
           vertex,
-          host: { ...this.#parts.exec, refs: this.refs, hasher: this.hasher, executor: this.executor, acquire },
+          host: {
+            ...this.#parts.exec,
+            refs: this.refs,
+            hasher: this.hasher,
+            executor: this.executor,
+            acquire,
+          },
         });
       case "file":
         return new FileOperation(op.op.value, {

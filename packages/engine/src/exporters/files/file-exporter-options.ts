@@ -1,5 +1,5 @@
 import { BuildError } from "@kiln/base";
-import { type ResultPlatform, PLATFORMS_KEY, resultPlatforms } from "../../solve/result-platforms.ts";
+import { PLATFORMS_KEY, type ResultPlatform, resultPlatforms } from "../../solve/result-platforms.ts";
 import type { ExportSource } from "../exporter.ts";
 import { boolAttr, epochAttr, resultEpoch } from "../parse-attrs.ts";
 

@@ -12,7 +12,7 @@ import {
   outputRef,
   parseFileExporterOptions,
 } from "./file-exporter-options.ts";
-import { openOutput, type OutputTree, platformDir, platformPath } from "./output-tree.ts";
+import { type OutputTree, openOutput, platformDir, platformPath } from "./output-tree.ts";
 
 const SESSION_WAIT_MS = 5_000;
 const NOTHING: ExportOutcome = { response: new Map() };
@@ -83,7 +83,10 @@ class LocalExport {
     for (const { id } of platforms) {
       const tree = stack.use(await this.#open(id));
       if (!this.#split) this.#checkOverlap(id, tree.source);
-      parts.push({ id, source: this.#options.mode === "copy" && this.#split ? this.#wrap(id, tree.source) : tree.source });
+      parts.push({
+        id,
+        source: this.#options.mode === "copy" && this.#split ? this.#wrap(id, tree.source) : tree.source,
+      });
     }
     if (this.#options.mode === "delete") {
       const all = this.#split

@@ -1,12 +1,17 @@
-import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync } from "node:fs";
 import { createHash } from "node:crypto";
+import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BuildError } from "@kiln/base";
 import { GoMode, isGoRegular, type Stat, sourceOfDir, type TreeSource } from "@kiln/session/fsutil";
 import type { ImmutableRef } from "@kiln/store";
 import { comparePaths, localMount } from "@kiln/sys";
-import { digestMap, makeStatements, statementText, type StatementSubject } from "../../attestations/statements.ts";
+import {
+  digestMap,
+  makeStatements,
+  type StatementSubject,
+  statementText,
+} from "../../attestations/statements.ts";
 import { unbundle } from "../../attestations/unbundle.ts";
 import type { OpContext } from "../../op-context.ts";
 import type { Attestation } from "../../solve/build-results.ts";
@@ -175,4 +180,3 @@ export function platformPath(id: string): string {
   const name = id.replaceAll(/[/\\]/g, "_");
   return name === "." || name === ".." || name === "" ? "_" : name;
 }
-

@@ -1,8 +1,17 @@
 import { closeSync, readSync } from "node:fs";
 import { type TarHeader, TarWriter } from "@kiln/archive";
 import { openFileWriter, type RemoteFileWriter, type SessionManager } from "@kiln/session";
-import { GoMode, hasGoMode, isGoDir, isGoSymlink, joinSources, posixFromGoMode, type Stat, type TreeSource } from "@kiln/session/fsutil";
-import { withStatus, type OpContext } from "../../op-context.ts";
+import {
+  GoMode,
+  hasGoMode,
+  isGoDir,
+  isGoSymlink,
+  joinSources,
+  posixFromGoMode,
+  type Stat,
+  type TreeSource,
+} from "@kiln/session/fsutil";
+import { type OpContext, withStatus } from "../../op-context.ts";
 import type { Exporter, ExportSource } from "../exporter.ts";
 import {
   type FileExporterOptions,
@@ -45,7 +54,11 @@ export function createTarExporter(sessions: SessionManager): Exporter {
 
 async function openAll(
   source: ExportSource,
-  at: { readonly options: FileExporterOptions; readonly stack: AsyncDisposableStack; readonly ctx: OpContext },
+  at: {
+    readonly options: FileExporterOptions;
+    readonly stack: AsyncDisposableStack;
+    readonly ctx: OpContext;
+  },
 ): Promise<TreeSource> {
   const keyed = (source.refs?.size ?? 0) > 0;
   const parts: { readonly stat: Stat; readonly source: TreeSource }[] = [];

@@ -1,5 +1,5 @@
 import { BuildError } from "@kiln/base";
-import { formatPlatformAll, normalizePlatform, parsePlatform, type Platform } from "@kiln/oci";
+import { formatPlatformAll, normalizePlatform, type Platform, parsePlatform } from "@kiln/oci";
 import { hostPlatform } from "../../worker/host-platform.ts";
 
 /** Where an annotation goes. */
@@ -79,7 +79,9 @@ export function parseAnnotations(attrs: ReadonlyMap<string, string>): {
       throw new BuildError("invalid_argument", `unrecognized annotation type ${place}`);
     }
     const platform =
-      match[2] === undefined ? "" : formatPlatformAll(normalizePlatform(parsePlatform(match[2], hostPlatform())));
+      match[2] === undefined
+        ? ""
+        : formatPlatformAll(normalizePlatform(parsePlatform(match[2], hostPlatform())));
     entries.push({ place, platform, key: match[3] ?? "", value });
   }
   return { annotations: new AnnotationSet(entries), rest };

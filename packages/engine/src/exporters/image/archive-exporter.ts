@@ -12,7 +12,13 @@ import {
   parseReference,
   withDefaultTag,
 } from "@kiln/oci";
-import { type ContentClient, contentOf, openFileWriter, type RemoteFileWriter, type SessionManager } from "@kiln/session";
+import {
+  type ContentClient,
+  contentOf,
+  openFileWriter,
+  type RemoteFileWriter,
+  type SessionManager,
+} from "@kiln/session";
 import type { ContentStore } from "@kiln/store";
 import { type GoJson, goJsonText } from "../../cache-digest/go-json.ts";
 import { type OpContext, withStatus } from "../../op-context.ts";
@@ -149,7 +155,11 @@ class ArchiveExport {
 
   async #writeTar(
     file: RemoteFileWriter,
-    at: { readonly image: WrittenImage; readonly names: readonly string[]; readonly blobs: readonly Descriptor[] },
+    at: {
+      readonly image: WrittenImage;
+      readonly names: readonly string[];
+      readonly blobs: readonly Descriptor[];
+    },
   ): Promise<void> {
     const writer = new TarWriter((chunk) => file.write(chunk));
     const text = (name: string, content: string): Promise<void> =>
@@ -184,9 +194,7 @@ class ArchiveExport {
             },
           },
     );
-    return goJsonText(
-      indexJson({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }) as GoJson,
-    );
+    return goJsonText(indexJson({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }) as GoJson);
   }
 
   /** `manifest.json`, for engines that read that; an index gives that of its first image. */

@@ -1,4 +1,10 @@
-import { type Descriptor, familiarName, formatPlatform, parseDockerReference, type Platform } from "@kiln/oci";
+import {
+  type Descriptor,
+  familiarName,
+  formatPlatform,
+  type Platform,
+  parseDockerReference,
+} from "@kiln/oci";
 import type { ImmutableRef, Remote } from "@kiln/store";
 import { supplementSbom } from "../../attestations/sbom.ts";
 import { digestMap, makeStatements, statementText } from "../../attestations/statements.ts";

@@ -182,7 +182,8 @@ function clampHistory({ history, epoch, baseHistory }: ConfigPatch): readonly Hi
   let fromBase = true;
   return history.map((item, at) => {
     const base = baseHistory[at];
-    fromBase &&= base !== undefined && JSON.stringify(orderHistory(base)) === JSON.stringify(orderHistory(item));
+    fromBase &&=
+      base !== undefined && JSON.stringify(orderHistory(base)) === JSON.stringify(orderHistory(item));
     if (fromBase || (item.created !== undefined && !isLater(item.created, epoch))) return item;
     return orderHistory({ ...item, created: goTime(epoch * 1000) });
   });

@@ -114,6 +114,7 @@ function imageNames(name: string, descriptor: Descriptor, own: ImageAttrs): stri
   if (own.danglingPrefix !== "" && (!own.danglingEmptyOnly || names.length === 0)) {
     names.push(`${own.danglingPrefix}@${descriptor.digest}`);
   }
-  if (names.some((one) => one === "")) throw new BuildError("invalid_argument", `invalid empty image name in ${name}`);
+  if (names.some((one) => one === ""))
+    throw new BuildError("invalid_argument", `invalid empty image name in ${name}`);
   return names;
 }

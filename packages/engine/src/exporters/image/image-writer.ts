@@ -6,8 +6,8 @@ import {
   type Descriptor,
   type Digest,
   indexJson,
-  manifestJson,
   type Manifest,
+  manifestJson,
   mediaTypes,
   type Platform,
 } from "@kiln/oci";
@@ -15,13 +15,24 @@ import type { ContentStore, ImmutableRef, Remote } from "@kiln/store";
 import { type GoJson, goJsonText } from "../../cache-digest/go-json.ts";
 import { type OpContext, withStatus } from "../../op-context.ts";
 import type { Attestation } from "../../solve/build-results.ts";
-import { IMAGE_CONFIG_KEY, PLATFORMS_KEY, type ResultPlatform, resultPlatforms } from "../../solve/result-platforms.ts";
+import {
+  IMAGE_CONFIG_KEY,
+  PLATFORMS_KEY,
+  type ResultPlatform,
+  resultPlatforms,
+} from "../../solve/result-platforms.ts";
 import type { ExportOptions, ExportSource } from "../exporter.ts";
 import { resultEpoch } from "../parse-attrs.ts";
 import type { Annotations } from "./annotations.ts";
 import { attestationStatements } from "./attestation-statements.ts";
 import type { CommitOptions } from "./commit-options.ts";
-import { attestationConfig, defaultImageConfig, fitHistory, historyOf, patchImageConfig } from "./image-config.ts";
+import {
+  attestationConfig,
+  defaultImageConfig,
+  fitHistory,
+  historyOf,
+  patchImageConfig,
+} from "./image-config.ts";
 import { removeInternalAnnotations, toMediaTypes } from "./layer-types.ts";
 import { rewriteLayers } from "./rewrite-layers.ts";
 
@@ -82,7 +93,8 @@ export class ImageWriter {
     const platforms = resultPlatforms(source.metadata);
     this.#checkAnnotations(source, platforms, options);
     const run = new CommitRun(this.#host, { source, options, exportOptions, ctx });
-    const isIndex = (source.refs?.size ?? 0) > 0 || platforms.some((p) => run.attestationsOf(p.id).length > 0);
+    const isIndex =
+      (source.refs?.size ?? 0) > 0 || platforms.some((p) => run.attestationsOf(p.id).length > 0);
     if (!isIndex && platforms.length > 1) {
       throw invalid("cannot export multiple platforms without multi-platform enabled");
     }
@@ -337,7 +349,9 @@ class CommitRun {
   }
 
   async #write(action: string, data: Uint8Array, mediaType: string): Promise<Descriptor> {
-    return await withStatus(this.#ctx.progress, `${action} ${digestOf(data)}`, () => this.#put(data, mediaType));
+    return await withStatus(this.#ctx.progress, `${action} ${digestOf(data)}`, () =>
+      this.#put(data, mediaType),
+    );
   }
 
   async #put(data: Uint8Array, mediaType: string): Promise<Descriptor> {

@@ -26,11 +26,12 @@ export async function rewriteLayers(remote: Remote, opts: RewriteOptions): Promi
     });
     return remote;
   }
-  const text = new Date(epoch * 1000).toISOString().replace("T", " ").replace(/\.000Z$/, " +0000 UTC");
-  return await withStatus(
-    ctx.progress,
-    `rewriting layers with source-date-epoch ${epoch} (${text})`,
-    () => rewriteAll(remote, epoch, opts),
+  const text = new Date(epoch * 1000)
+    .toISOString()
+    .replace("T", " ")
+    .replace(/\.000Z$/, " +0000 UTC");
+  return await withStatus(ctx.progress, `rewriting layers with source-date-epoch ${epoch} (${text})`, () =>
+    rewriteAll(remote, epoch, opts),
   );
 }
 

@@ -1,0 +1,206 @@
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { Control } from "@kiln/api/control";
+import { LLBBridge } from "@kiln/api/gateway";
+import { BuildError, DisposableStore } from "@kiln/base";
+import { type Engine, gatewayHandlers } from "@kiln/engine";
+import { startZygote } from "@kiln/executor";
+import { addReflection, HealthStatus, type ListenAddress, type Listener, listen, Router } from "@kiln/grpc";
+import { SessionManager } from "@kiln/session";
+import { type FileLock, tryLockFile } from "@kiln/sys";
+import { Collector } from "./collector.ts";
+import { composeEngine } from "./compose-engine.ts";
+import { composeWorker } from "./compose-worker.ts";
+import type { DaemonConfig } from "./config/config.ts";
+import { controlHandlers } from "./control/control-service.ts";
+import { openHistory } from "./history/open-history.ts";
+import { IdleTimer } from "./idle-timer.ts";
+import { Logger } from "./log.ts";
+
+const BUILD_ID = "buildkit-controlapi-buildid";
+/** Running calls get this long to end when the daemon stops. */
+const STOP_TIMEOUT_MS = 15_000;
+
+/**
+ * Runs the daemon until it is told to stop. The first SIGINT or SIGTERM stops it in order, a third one at
+ * once.
+ *
+ * @returns the exit code.
+ */
+export async function runDaemon(config: DaemonConfig): Promise<number> {
+  const log = new Logger(config.log);
+  for (const warning of config.warnings) log.warn(warning);
+  await using undo = new DisposableStore();
+  // forked before anything has grown: spawning costs in proportion to the memory of who does it
+  const zygote = undo.use(await startZygote());
+  lockRoot(config.root, undo);
+  const stopping = listenForSignals(log);
+  const sessions = new SessionManager({
+    onHealthFailure: (id, error, fatal) =>
+      log.warn(`session ${id} health check${fatal ? " failed" : ""}`, error),
+  });
+  const parts = undo.use(await composeWorker({ config, sessions, zygote, log }));
+  const history = undo.use(await openHistory({ config: config.history, store: parts.store, log }));
+  const engine = composeEngine({ config, parts, sessions, history, log });
+  const collector = undo.use(new Collector(parts.store.refs, config.worker.gcPolicy, log));
+  const idle = undo.use(new IdleTimer(config.idleTimeoutMs, () => stopping.stop("idle")));
+  const health = new HealthStatus();
+  const router = createRouter(engine, { log, sessions, history, collector, idle, health });
+  const listeners: Listener[] = [];
+  for (const address of config.addresses)
+    listeners.push(await listen(router, listenAddress(address, config)));
+  for (const listener of listeners) log.info(`running server on ${listener.address}`);
+  notifySystemd(log);
+  await stopping.promise;
+  log.info("stopping server");
+  health.set("", false);
+  for (const listener of listeners) await listener.close();
+  await router.close({ timeoutMs: STOP_TIMEOUT_MS });
+  return 0;
+}
+
+function createRouter(
+  engine: Engine,
+  at: {
+    readonly log: Logger;
+    readonly sessions: SessionManager;
+    readonly history: Awaited<ReturnType<typeof openHistory>>;
+    readonly collector: Collector;
+    readonly idle: IdleTimer;
+    readonly health: HealthStatus;
+  },
+): Router {
+  const router = new Router({
+    onBug: (error, path) =>
+      at.log.error(`${path} failed`, error, {
+        stack: error instanceof Error ? (error.stack ?? "") : "",
+      }),
+  });
+  router.add(
+    Control,
+    controlHandlers({
+      engine,
+      sessions: at.sessions,
+      history: at.history,
+      afterBuild: () => at.collector.schedule(),
+      busy: () => at.idle.hold(),
+    }),
+  );
+  router.add(
+    LLBBridge,
+    gatewayHandlers((ctx) => {
+      const ids = ctx.metadata.getAll(BUILD_ID);
+      const [id] = ids;
+      if (ids.length !== 1 || id === undefined) {
+        throw new BuildError("invalid_argument", "no buildid found in context");
+      }
+      return engine.gateway.find(id, ctx.signal);
+    }),
+  );
+  at.health.addTo(router);
+  addReflection(router);
+  return router;
+}
+
+function lockRoot(root: string, undo: DisposableStore): void {
+  mkdirSync(root, { recursive: true, mode: 0o700 });
+  const file = join(root, "buildkitd.lock");
+  const lock: FileLock | undefined = tryLockFile(file);
+  if (lock === undefined) {
+    throw new BuildError("failed_precondition", `could not lock ${file}, another instance running?`);
+  }
+  undo.use(lock);
+}
+
+/** Reads `unix://`, `tcp://` and `fd://` addresses. */
+function listenAddress(text: string, config: DaemonConfig): ListenAddress {
+  const match = /^([a-z]+):\/\/(.*)$/.exec(text);
+  const [, scheme = "", rest = ""] = match ?? [];
+  switch (scheme) {
+    case "unix": {
+      mkdirSync(dirname(rest), { recursive: true, mode: 0o700 });
+      const gid = groupId(config.socketOwner.group);
+      const { uid } = config.socketOwner;
+      return {
+        kind: "unix",
+        path: rest,
+        mode: 0o660,
+        uid: uid ?? process.getuid?.() ?? 0,
+        gid: gid ?? process.getgid?.() ?? 0,
+      };
+    }
+    case "tcp": {
+      const at = rest.lastIndexOf(":");
+      const tls = serverTls(config);
+      return {
+        kind: "tcp",
+        host: rest.slice(0, at).replace(/^\[(.*)\]$/, "$1"),
+        port: Number(rest.slice(at + 1)),
+        ...(tls === undefined ? {} : { tls }),
+      };
+    }
+    case "fd":
+    case "npipe":
+      throw new BuildError("unimplemented", `${scheme}:// addresses are not supported`);
+    default:
+      throw new BuildError(
+        "invalid_argument",
+        `invalid address format ${text}: no proto specified (unix:// or tcp://)`,
+      );
+  }
+}
+
+function serverTls(config: DaemonConfig): { cert: string; key: string; clientCa?: string } | undefined {
+  const { cert, key, ca } = config.tls;
+  if (cert === "" && key === "") return undefined;
+  if (cert === "" || key === "") {
+    throw new BuildError("invalid_argument", "you must specify key and cert file if one is specified");
+  }
+  return {
+    cert: readFileSync(cert, "utf8"),
+    key: readFileSync(key, "utf8"),
+    ...(ca === "" ? {} : { clientCa: readFileSync(ca, "utf8") }),
+  };
+}
+
+function groupId(group: string | undefined): number | undefined {
+  if (group === undefined || group === "") return undefined;
+  if (/^\d+$/.test(group)) return Number(group);
+  for (const line of readFileSync("/etc/group", "utf8").split("\n")) {
+    const [name, , gid] = line.split(":");
+    if (name === group && gid !== undefined) return Number(gid);
+  }
+  throw new BuildError("invalid_argument", `group ${group} not found`);
+}
+
+interface Stopping {
+  readonly promise: Promise<void>;
+  stop(why: string): void;
+}
+
+function listenForSignals(log: Logger): Stopping {
+  let count = 0;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const onSignal = (signal: string): void => {
+    count++;
+    log.info(`got ${count} SIGTERM/SIGINTs${count >= 3 ? ", forcing shutdown" : ""}`, { signal });
+    if (count >= 3) process.exit(1);
+    resolve();
+  };
+  process.on("SIGINT", () => onSignal("SIGINT"));
+  process.on("SIGTERM", () => onSignal("SIGTERM"));
+  return {
+    promise,
+    stop: (why) => {
+      log.info(`stopping: ${why}`);
+      resolve();
+    },
+  };
+}
+
+/** Tells systemd that the daemon is ready, when it was started by it. */
+function notifySystemd(log: Logger): void {
+  const socket = process.env["NOTIFY_SOCKET"];
+  if (socket === undefined || !existsSync(socket)) return;
+  log.warn("NOTIFY_SOCKET is set, but notifications are not supported");
+}
