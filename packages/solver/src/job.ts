@@ -49,6 +49,8 @@ export class Job<TOp, TResult> implements Holder<TOp, TResult> {
   readonly resolverCache = new JobResolverCache();
   readonly held = new Set<OpState<TOp, TResult>>();
   readonly progress = new JobProgress();
+  /** How often the job has given something up: a build, or everything. */
+  departures = 0;
   readonly cleanups: (() => void | Promise<void>)[] = [];
   readonly #host: JobHost<TOp, TResult>;
   readonly #values = new Map<string, unknown>();
@@ -125,6 +127,7 @@ export class Job<TOp, TResult> implements Holder<TOp, TResult> {
   /** Cancels open builds and lets go of everything. Again does nothing. */
   discard(): void {
     if (this.signal.aborted) return;
+    this.departures++;
     this.#host.discard(this);
     this.#end.abort();
   }

@@ -395,3 +395,29 @@ test("a result that can't be cloned fails those who need it, not the solver", as
   await assert.rejects(build(engine, edge(b)), /gone/);
   assert.equal(await build(engine, edge(c)), "c(a)");
 });
+
+test("work that fails because one of its clients left is done again for the others", async () => {
+  const engine = new FakeEngine();
+  const { b } = graph("a; b: a");
+  const [one, two] = [newJob(engine), newJob(engine)];
+  const leave = new AbortController();
+  const first = one.build(edge(b), { signal: leave.signal });
+  first.catch(() => undefined);
+  const second = two.build(edge(b));
+  let failed = false;
+  engine.fault = (what, name) => {
+    if (what !== "exec" || name !== "b" || failed) return;
+    failed = true;
+    throw new Error("no active session");
+  };
+  await engine.settle(() => {
+    if (engine.log.includes("exec b")) leave.abort(new Error("bye"));
+  });
+  await assert.rejects(first, /bye/);
+  assert.equal((await second).result.value, "b(a)");
+  (await second).release();
+  one.discard();
+  two.discard();
+  await engine.settle();
+  checkClean(engine);
+});

@@ -278,7 +278,10 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
   ): Promise<Outcome<TResult>> {
     if (!signal) return deferred.promise;
     const onAbort = (): void => {
-      if (!this.#requests.delete(id)) return;
+      const request = this.#requests.get(id);
+      if (!request) return;
+      this.#requests.delete(id);
+      if (request.holder instanceof Job) request.holder.departures++;
       deferred.resolve({ kind: "failed", error: signal.reason });
       this.core.withdraw(id);
       this.#pump();
@@ -401,9 +404,12 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
   #runTask(command: TaskCommand<TOp, TResult>): void {
     const abort = new AbortController();
     this.#tasks.set(command.task, abort);
+    const needed = this.jobsOf(command.op).map((job) => ({ job, departures: job.departures }));
     void runTask(this.contexts, command, abort.signal).then((end) => {
       this.#tasks.delete(command.task);
-      this.core.taskEnded(command.task, end);
+      // what fails because one client has left is done again for those that stay
+      const left = needed.some(({ job, departures }) => job.departures !== departures);
+      this.core.taskEnded(command.task, end.kind === "failed" && left ? { ...end, retry: true } : end);
       this.#pump();
     });
   }

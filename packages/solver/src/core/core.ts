@@ -82,7 +82,12 @@ export type TaskEnd<TOp, TResult> =
       readonly result: TResult;
       readonly parents?: ReadonlyMap<string, TResult> | undefined;
     }
-  | { readonly kind: "failed"; readonly error: unknown };
+  | {
+      readonly kind: "failed";
+      readonly error: unknown;
+      /** The failure may be due to somebody who is gone: don't remember it. */
+      readonly retry?: boolean;
+    };
 
 /** What the core is given. */
 export interface CorePorts<TResult> {
@@ -311,7 +316,7 @@ export class Core<TOp, TResult> {
     const aborted = slot.work.kind === "running" && slot.work.aborted;
     for (const edge of op.edges.values()) this.touchInput(edge, task.input);
     if (end.kind === "failed") {
-      slot.work = aborted ? IDLE : { kind: "failed", error: end.error };
+      slot.work = aborted || end.retry ? IDLE : { kind: "failed", error: end.error };
     } else if (end.kind === "cacheMap") {
       this.#mapEnded(op, end.answer);
     } else if (end.kind === "exec") {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
 import { isBuildError } from "@kiln/base";
 import type { RemoteDescriptor } from "../cache/cache-source.ts";
@@ -58,6 +59,18 @@ test("writes the JSON that BuildKit writes", () => {
       `{"layers":[{"layer":${at("l1")},"createdAt":"2023-11-14T22:13:20.12Z"}],"digest":"sha256:bb","inputs":[[{"link":0}]]},` +
       `{"layers":[{"layer":${at("l2")},"createdAt":"2023-11-14T22:13:21Z"}],"digest":"sha256:cc","inputs":[[{"selector":"sha256:sel","link":1}],[{"link":0}]]}]}`,
   );
+});
+
+test("reads what BuildKit writes, and writes it again byte for byte", () => {
+  for (const name of ["min", "max"]) {
+    const text = readFileSync(new URL(`../../testdata/cache-config/${name}.json`, import.meta.url), "utf8");
+    const config = parseCacheConfig(text);
+    const chains = new CacheChains();
+    const layer = (digest: string): RemoteDescriptor => ({ mediaType: "", digest, size: 0 });
+    const descriptors = new Map(config.layers!.map(({ blob: digest }) => [digest!, layer(digest!)]));
+    readCacheConfig(config, { descriptors, provider: undefined }, chains);
+    assert.equal(formatCacheConfig(marshalChains(chains).config), text);
+  }
 });
 
 test("reads what it writes, whatever the order of adding", () => {
