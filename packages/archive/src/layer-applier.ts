@@ -11,6 +11,7 @@ import {
   decodePath,
   type FileStat,
   getXattr,
+  inUserNamespace,
   isDirectory,
   isErrno,
   linkAt,
@@ -57,6 +58,8 @@ interface OpenFile {
   readonly fd: number;
   readonly header: TarHeader;
   offset: number;
+  /** Ends in a hole, which takes a truncation to exist. */
+  endsInHole: boolean;
 }
 
 /**
@@ -71,6 +74,7 @@ export class LayerApplier implements TarHandler {
   readonly #root: RootedFs;
   readonly #opts: ApplyOptions;
   readonly #unprivileged: boolean;
+  readonly #inUserNamespace = inUserNamespace();
   readonly #overlayPrefix: string;
   readonly #dirs = new Map<string, OpenDir>();
   readonly #dirTimes = new Map<string, Times>();
@@ -107,7 +111,8 @@ export class LayerApplier implements TarHandler {
       this.#whiteout(dir, name, header);
       return;
     }
-    if (this.#unprivileged && (header.type === "char" || header.type === "block")) return;
+    const mayMakeDevices = !this.#unprivileged && !this.#inUserNamespace;
+    if (!mayMakeDevices && (header.type === "char" || header.type === "block")) return;
     const existing = tryStatAt(dir.fd, name);
     if (existing && !(header.type === "dir" && isDirectory(existing))) {
       this.#removeAt(dir, name, isDirectory(existing));
@@ -153,7 +158,7 @@ export class LayerApplier implements TarHandler {
 
   #openFile(dir: OpenDir, name: string, header: TarHeader): void {
     const fd = openAt(dir.fd, name, O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW, 0o600);
-    this.#file = { fd, header, offset: 0 };
+    this.#file = { fd, header, offset: 0, endsInHole: false };
   }
 
   data(chunk: Uint8Array): void {
@@ -162,11 +167,14 @@ export class LayerApplier implements TarHandler {
     for (let at = 0; at < chunk.length; )
       at += writeSync(file.fd, chunk, at, chunk.length - at, file.offset + at);
     file.offset += chunk.length;
+    file.endsInHole = false;
     this.sizeBytes += chunk.length;
   }
 
   hole(length: number): void {
-    if (this.#file) this.#file.offset += length;
+    if (!this.#file) return;
+    this.#file.offset += length;
+    this.#file.endsInHole = true;
   }
 
   end(): void {
@@ -174,7 +182,7 @@ export class LayerApplier implements TarHandler {
     if (!file) return;
     this.#file = undefined;
     try {
-      if (file.offset > 0) ftruncateSync(file.fd, file.offset);
+      if (file.endsInHole) ftruncateSync(file.fd, file.offset);
       const { uid, gid } = this.#owner(file.header);
       if (!this.#unprivileged) chownFd(file.fd, uid, gid);
       this.#setXattrs(file.fd, file.header);

@@ -130,7 +130,8 @@ async function writeBlob(
   to: { readonly output: string; readonly compression: CompressOptions },
 ): Promise<LayerBlob> {
   const diff = createHash("sha256");
-  const blob = createHash("sha256");
+  // Without compression both digests are the same.
+  const blob = to.compression.kind === "uncompressed" ? diff : createHash("sha256");
   let tarBytes = 0;
   let sizeBytes = 0;
   async function* tapped(): AsyncGenerator<Uint8Array> {
@@ -144,7 +145,7 @@ async function writeBlob(
   const fd = openSync(to.output, "wx", 0o600);
   try {
     for await (const chunk of compressed) {
-      blob.update(chunk);
+      if (blob !== diff) blob.update(chunk);
       for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
       sizeBytes += chunk.length;
     }
@@ -155,10 +156,6 @@ async function writeBlob(
   } finally {
     closeSync(fd);
   }
-  return {
-    digest: `sha256:${blob.digest("hex")}`,
-    sizeBytes,
-    diffId: `sha256:${diff.digest("hex")}`,
-    tarBytes,
-  };
+  const diffId: Digest = `sha256:${diff.digest("hex")}`;
+  return { digest: blob === diff ? diffId : `sha256:${blob.digest("hex")}`, sizeBytes, diffId, tarBytes };
 }

@@ -23,8 +23,11 @@ import { SharedMounts } from "./shared-mounts.ts";
 import { TreeExtractor } from "./tree-extractor.ts";
 import type { DiskUsageOptions, PruneOptions, UsageInfo } from "./usage.ts";
 
-/** Snapshots are synced to disk this long after a commit, several at a time. */
-const SYNC_DELAY_MS = 3000;
+/**
+ * Snapshots are synced to disk this long after a commit, several at a time: what a power failure may cost,
+ * against disturbing the builds that run.
+ */
+const SYNC_DELAY_MS = 30_000;
 const LOCKED = "locked";
 
 /** True for the error of `getMutable` on a record that somebody holds. */

@@ -175,14 +175,29 @@ export class FileContentStore implements ContentStore {
   }
 
   async *read(digest: string, range: ByteRange = { offset: 0 }): AsyncGenerator<Uint8Array> {
-    this.#entry(digest);
+    const { sizeBytes } = this.#entry(digest);
     const { offset, length } = range;
     if (length === 0) return;
-    yield* createReadStream(this.path(digest), {
+    const chunks = createReadStream(this.path(digest), {
       start: offset,
       ...(length === undefined ? {} : { end: offset + length - 1 }),
       highWaterMark: READ_BYTES,
     }) as AsyncIterable<Buffer>;
+    const isWhole = offset === 0 && (length === undefined || length >= sizeBytes);
+    if (isWhole) yield* this.#verified(digest, chunks);
+    else yield* chunks;
+  }
+
+  async *#verified(digest: string, chunks: AsyncIterable<Buffer>): AsyncGenerator<Uint8Array> {
+    const hash = createHash("sha256");
+    let last: Buffer | undefined;
+    for await (const chunk of chunks) {
+      hash.update(chunk);
+      if (last) yield last;
+      last = chunk;
+    }
+    await this.#check(digest, hash);
+    if (last) yield last;
   }
 
   async readAll(digest: string, maxBytes = MAX_READ_ALL_BYTES): Promise<Uint8Array> {
@@ -191,19 +206,14 @@ export class FileContentStore implements ContentStore {
       throw new BuildError("resource_exhausted", `content ${digest} is larger than ${maxBytes} bytes`);
     }
     const parts: Uint8Array[] = [];
-    const hash = createHash("sha256");
-    for await (const chunk of this.read(digest)) {
-      hash.update(chunk);
-      parts.push(chunk);
-    }
-    await this.#check(digest, hash);
+    for await (const chunk of this.read(digest)) parts.push(chunk);
     return Buffer.concat(parts);
   }
 
   async verify(digest: string): Promise<void> {
-    const hash = createHash("sha256");
-    for await (const chunk of this.read(digest)) hash.update(chunk);
-    await this.#check(digest, hash);
+    for await (const _chunk of this.read(digest)) {
+      // Reading checks it.
+    }
   }
 
   async #check(digest: string, hash: Hash): Promise<void> {

@@ -53,7 +53,12 @@ export interface ContentStore {
   ): Promise<Descriptor>;
   /** Takes over a finished, synced file whose digest the caller has computed. */
   adopt(file: string, blob: { readonly digest: Digest; readonly sizeBytes: number }): Promise<void>;
-  /** @throws `not_found` */
+  /**
+   * Streams a blob or a part of it. A whole blob is verified on the way: the last piece of one that was
+   * damaged on disk never comes, and the blob is removed.
+   *
+   * @throws `not_found`, `data_loss`
+   */
   read(digest: string, range?: ByteRange): AsyncIterable<Uint8Array>;
   /** The whole blob, verified against its digest. @throws `resource_exhausted` over `maxBytes` (8 MiB). */
   readAll(digest: string, maxBytes?: number): Promise<Uint8Array>;

@@ -37,7 +37,7 @@ async function check(store: Store, root: string, ids: readonly string[]): Promis
   for (const info of await refs.diskUsage()) {
     if (info.mutable) {
       await using mutable = await refs.getMutable(info.id);
-      assert.deepEqual(Object.keys(await treeOf(mutable)), ["local"]);
+      assert.ok(["", "local"].includes(Object.keys(await treeOf(mutable)).join()));
       continue;
     }
     await using ref = refs.get(info.id);

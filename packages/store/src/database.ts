@@ -29,6 +29,15 @@ export class Database implements Disposable {
   constructor(path: string, opts: DatabaseOptions = {}) {
     if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     this.#db = new DatabaseSync(path);
+    try {
+      this.#setUp(opts);
+    } catch (error) {
+      this.#db.close();
+      throw error;
+    }
+  }
+
+  #setUp(opts: DatabaseOptions): void {
     this.#db.exec(`
       PRAGMA journal_mode = WAL;
       PRAGMA synchronous = ${opts.synchronous === "normal" ? "NORMAL" : "FULL"};

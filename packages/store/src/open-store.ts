@@ -1,3 +1,4 @@
+import { renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { LayerPool } from "@kiln/archive";
 import { BuildError, type Clock, DisposableStore, systemClock } from "@kiln/base";
@@ -57,9 +58,7 @@ export async function openStore(opts: StoreOptions): Promise<Store> {
   await using undo = new DisposableStore();
   const clock = opts.clock ?? systemClock;
   const { root } = opts;
-  const db = undo.use(
-    new Database(join(root, "kiln.db"), opts.synchronous ? { synchronous: opts.synchronous } : {}),
-  );
+  const db = undo.use(openDatabase(opts));
   const layers = opts.layers ?? undo.use(new LayerPool());
   const trees = undo.use(new TreePool());
   const content = new FileContentStore(join(root, "content"), db, { clock });
@@ -100,6 +99,33 @@ export async function openStore(opts: StoreOptions): Promise<Store> {
     layers,
     [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
   };
+}
+
+/** A database that is damaged is put aside: what it knew was a cache. */
+function openDatabase(opts: StoreOptions): Database {
+  const path = join(opts.root, "kiln.db");
+  const open = (): Database => new Database(path, opts.synchronous ? { synchronous: opts.synchronous } : {});
+  try {
+    return open();
+  } catch (error) {
+    if (!isDamaged(error)) throw error;
+    const aside = `${path}.damaged`;
+    renameSync(path, aside);
+    for (const suffix of ["-wal", "-shm"]) rmSync(path + suffix, { force: true });
+    opts.onWarning?.(
+      `the cache database was damaged, starting with a new one (the old one is ${aside})`,
+      error,
+    );
+    return open();
+  }
+}
+
+const SQLITE_CORRUPT = 11;
+const SQLITE_NOTADB = 26;
+
+function isDamaged(error: unknown): boolean {
+  const code = error instanceof Error && "errcode" in error ? error.errcode : undefined;
+  return code === SQLITE_CORRUPT || code === SQLITE_NOTADB;
 }
 
 function chooseSnapshotter(

@@ -27,6 +27,7 @@ export class RecordSet implements Disposable {
   readonly #indexed = new Map<string, readonly [Map<string, Set<CacheRecord>>, string][]>();
   readonly #touched = new Set<CacheRecord>();
   #touchTimer: NodeJS.Timeout | undefined;
+  #closed = false;
 
   constructor(db: Database, clock: Clock) {
     this.#db = db;
@@ -141,7 +142,7 @@ export class RecordSet implements Disposable {
 
   /** Counts a use; written a little later. */
   touch(record: CacheRecord): void {
-    if (record.dead) return;
+    if (record.dead || this.#closed) return;
     record.lastUsedAt = this.#clock.now();
     record.usageCount++;
     this.#touched.add(record);
@@ -263,6 +264,7 @@ export class RecordSet implements Disposable {
 
   [Symbol.dispose](): void {
     this.flush();
+    this.#closed = true;
   }
 }
 

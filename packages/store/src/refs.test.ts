@@ -294,6 +294,17 @@ for (const snapshotter of ["overlayfs", "native"] as const) {
       assert.deepEqual(await treeOf(lazy), { a: "1" });
     });
 
+    test("a damaged database is put aside", async () => {
+      await using t = await open();
+      await using ref = await t.build(undefined, () => undefined);
+      await t.store[Symbol.asyncDispose]();
+      writeFileSync(join(t.root, "kiln.db"), "x".repeat(5000));
+      await t.reopen({ snapshotter });
+      assert.match(t.warnings.join(), /database was damaged/);
+      assert.throws(() => t.store.refs.get(ref.id), { code: "not_found" });
+      assert.deepEqual([...t.store.snapshotter.walk()], []);
+    });
+
     test("nobody mounts a writable tree twice; work is shared and cancelled", async () => {
       await using t = await open();
       const layer = await layerOf({ name: "a", content: "1" });

@@ -61,6 +61,7 @@ export {
   diskSpace,
   type FileLock,
   geteuid,
+  inUserNamespace,
   pidfdKill,
   pidfdOpen,
   punchHole,

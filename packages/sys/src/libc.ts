@@ -35,8 +35,6 @@ const DECLARATIONS = {
   syncfs: "int syncfs(int fd)",
   sync: "void sync()",
   fallocate: "int fallocate(int fd, int mode, int64_t offset, int64_t length)",
-  copy_file_range:
-    "long copy_file_range(int from, void *fromOffset, int to, void *toOffset, size_t size, uint flags)",
 } as const;
 
 /** The kernel's calls that libc of Debian 12 or musl has no wrapper for. */

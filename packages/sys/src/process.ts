@@ -1,4 +1,4 @@
-import { closeSync, openSync, statfsSync } from "node:fs";
+import { closeSync, openSync, readFileSync, statfsSync } from "node:fs";
 import { constants } from "node:os";
 import { isErrno } from "./errno.ts";
 import { call, callAsync, syscall } from "./libc.ts";
@@ -35,6 +35,16 @@ export function pidfdKill(fd: number, signal: NodeJS.Signals): boolean {
 /** Effective user id. */
 export function geteuid(): number {
   return process.geteuid?.() ?? 0;
+}
+
+/** True when this process can't be root outside: its user namespace isn't the machine's first one. */
+export function inUserNamespace(): boolean {
+  try {
+    return !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "utf8"));
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return false;
+    throw error;
+  }
 }
 
 /** Writes everything of the file system that holds `path` to its disk, on a thread of the pool. */
