@@ -51,8 +51,6 @@ export {
   type SolveRequest,
 } from "./solve/engine.ts";
 export { createPolicyEvaluator } from "./solve/session-policy.ts";
-export { ClientSessions } from "./sources/client-sessions.ts";
-export { remoteBlobFetcher } from "./sources/image/remote-blobs.ts";
 export { LocalSource } from "./sources/local.ts";
 export { SourceManager } from "./sources/source-manager.ts";
 export { SessionAuthenticators, type SourceSessions } from "./sources/source-sessions.ts";

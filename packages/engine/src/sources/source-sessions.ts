@@ -5,7 +5,7 @@ export interface SshSocket extends AsyncDisposable {
   readonly path: string;
 }
 
-/** A content store that a client serves (`oci:<id>`). */
+/** A content store that a client serves. */
 export interface SessionContent {
   /** Size in bytes. @throws BuildError `not_found` */
   size(digest: string, signal: AbortSignal): Promise<number>;
@@ -24,7 +24,7 @@ export interface SourceSessions {
   fetchToken(ids: readonly string[], request: TokenRequest, signal?: AbortSignal): Promise<Token | undefined>;
   /** A secret; undefined when no session has it. */
   secret(ids: readonly string[], id: string, signal: AbortSignal): Promise<Uint8Array | undefined>;
-  /** @throws BuildError `not_found` when no session is there. */
+  /** The store that the client serves as `oci:<storeId>`. @throws BuildError when no session is there. */
   content(ids: readonly string[], storeId: string, signal: AbortSignal): Promise<SessionContent>;
   /** The body of `http://buildkit-session/<path>` (`Upload.Pull`). */
   upload(ids: readonly string[], url: URL, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;

@@ -47,7 +47,7 @@ export async function openBlob(
   const { digest, from } = locator;
   if (from.kind === "layout") {
     const ids = from.sessionId === "" ? at.ids : [from.sessionId];
-    const content = await services.sessions.content(ids, `oci:${from.storeId}`, at.signal);
+    const content = await services.sessions.content(ids, from.storeId, at.signal);
     const size = await content.size(digest, at.signal);
     return verified({ mediaType: mediaTypes.octetStream, digest, size }, content.read(digest, at.signal));
   }

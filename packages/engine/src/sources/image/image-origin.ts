@@ -76,7 +76,7 @@ export function layoutOrigin(
   services: OriginServices,
 ): ImageOrigin {
   const open = (signal: AbortSignal): Promise<SessionContent> =>
-    services.sessions.content(at.ids, `oci:${at.storeId}`, signal);
+    services.sessions.content(at.ids, at.storeId, signal);
   return {
     name: ref.text,
     repository: undefined,

@@ -249,8 +249,7 @@ export function fakeSessions(has: {
       return Promise.resolve(value === undefined ? undefined : Buffer.from(value));
     },
     content: (_ids, storeId) => {
-      if (storeId !== "oci:store")
-        return Promise.reject(new BuildError("not_found", `unknown store ${storeId}`));
+      if (storeId !== "store") return Promise.reject(new BuildError("not_found", `unknown store ${storeId}`));
       return Promise.resolve({
         size: (digest) => {
           const blob = has.blobs?.get(digest);
