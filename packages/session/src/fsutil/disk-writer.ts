@@ -181,6 +181,11 @@ export class DiskWriter implements Disposable {
 
   /** Opens the directory of an entry step by step, each a real directory. */
   #place(path: string): Place {
+    const slash = path.lastIndexOf("/");
+    const top = this.#open.at(-1);
+    if (top !== undefined && slash === top.path.length && path.startsWith(top.path)) {
+      return { dirFd: top.fd, name: path.slice(slash + 1) };
+    }
     const parts = path.split("/");
     const name = parts.pop() as string;
     const dir = parts.join("/");

@@ -4,6 +4,7 @@ import { DiskWriter, writeAll } from "./disk-writer.ts";
 import { isGoDir, isGoRegular } from "./mode.ts";
 import { compareWirePaths } from "./order.ts";
 import { Pace } from "./pace.ts";
+import { Queue } from "./queue.ts";
 import type { PacketStream } from "./sender.ts";
 import { cloneStat, type Stat } from "./stat.ts";
 import { DiskTree, walkTree } from "./tree.ts";
@@ -101,7 +102,7 @@ class Receiver {
   readonly #existing: Iterator<Stat> | undefined;
   readonly #validator = new TreeValidator();
   readonly #fetching = new Map<number, Fetch>();
-  readonly #waiting: Fetch[] = [];
+  readonly #waiting = new Queue<Fetch>();
   readonly #metadata: Uint8Array[] = [];
   readonly #parents: { readonly stat: Stat; sent: boolean }[] = [];
   readonly #pace = new Pace();
@@ -122,9 +123,9 @@ class Receiver {
   }
 
   dispose(): void {
-    for (const { fd } of [...this.#fetching.values(), ...this.#waiting]) if (fd !== undefined) closeSync(fd);
+    for (const { fd } of [...this.#fetching.values(), ...this.#waiting.drain()])
+      if (fd !== undefined) closeSync(fd);
     this.#fetching.clear();
-    this.#waiting.length = 0;
     this.#tree[Symbol.dispose]();
     this.#writer[Symbol.dispose]();
   }
@@ -250,7 +251,7 @@ class Receiver {
   #put(id: number, entry: { stat: Stat; written: Stat; kind: ChangeKind }): void {
     const { stat, written, kind } = entry;
     const { path } = stat;
-    const fd = this.#writer.put(path, written, { isNew: kind === "add" && !this.#opts.merge });
+    const fd = this.#writer.put(path, written, { isNew: kind === "add" });
     const hasher = this.#opts.hasher?.(stat);
     if (fd === undefined) {
       this.#opts.onChange?.({ kind, path, stat, digest: hasher?.digest() });
@@ -268,7 +269,7 @@ class Receiver {
   /** The next file to ask for, if there is room. */
   #next(): Fetch | undefined {
     if (this.#fetching.size >= maxOpenFiles) return undefined;
-    const fetch = this.#waiting.shift();
+    const fetch = this.#waiting.take();
     if (fetch === undefined) return undefined;
     this.#fetching.set(fetch.id, fetch);
     fetch.fd ??= this.#writer.reopen(fetch.path);

@@ -3,6 +3,7 @@ import { BuildError, errorMessage, isBuildError } from "@kiln/base";
 import { fstat, isErrno, isRegular } from "@kiln/sys";
 import { isGoRegular } from "./mode.ts";
 import { Pace } from "./pace.ts";
+import { Queue } from "./queue.ts";
 import type { TreeSource } from "./source.ts";
 import type { Packet } from "./wire.ts";
 
@@ -39,7 +40,7 @@ class Sender {
   readonly #source: TreeSource;
   readonly #opts: SendOptions;
   readonly #files = new Map<number, string>();
-  readonly #requests: { readonly id: number; readonly path: string }[] = [];
+  readonly #requests = new Queue<{ readonly id: number; readonly path: string }>();
   readonly #pace = new Pace();
   #wake: (() => void) | undefined;
   #stopped = false;
@@ -126,7 +127,7 @@ class Sender {
   async #sendFiles(): Promise<void> {
     const buffer = Buffer.allocUnsafe(dataChunkBytes);
     while (!this.#stopped) {
-      const request = this.#requests.shift();
+      const request = this.#requests.take();
       if (request === undefined) {
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
