@@ -1,0 +1,2 @@
+export * from "./frontend/backend.ts";
+export { buildDockerfile } from "./frontend/build.ts";
