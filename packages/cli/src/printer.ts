@@ -10,6 +10,7 @@ import {
   warningSummary,
 } from "@kiln/progress";
 import type { TextSink } from "./command/command.ts";
+import { warn } from "./log.ts";
 
 /** What a printer shows and where. */
 export interface PrinterOptions {
@@ -33,6 +34,7 @@ export class Printer {
   readonly #display: Display;
   readonly #intervalMs: number;
   readonly #warnings: VertexWarning[] = [];
+  readonly #messages: string[] = [];
   #timer: NodeJS.Timeout | undefined;
   #isEnded = false;
 
@@ -69,6 +71,12 @@ export class Printer {
     this.#schedule();
   };
 
+  /** A warning of the client itself; it's printed once the display is through. */
+  readonly warn = (message: string): void => {
+    if (this.#isEnded) warn(this.#options.output, message);
+    else this.#messages.push(message);
+  };
+
   #schedule(): void {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
@@ -88,6 +96,7 @@ export class Printer {
     this.#isEnded = true;
     clearTimeout(this.#timer);
     this.#display.done();
+    for (const message of this.#messages) warn(this.#options.output, message);
     if (
       this.#options.hidesWarnings ||
       this.mode === "quiet" ||

@@ -6,7 +6,6 @@ import { BuilderRegistry } from "@kiln/driver";
 import type { CommandBody, CommandContext } from "../command/command.ts";
 import { usageError } from "../command/flags.ts";
 import { kilndCommand } from "../kilnd-command.ts";
-import { warn } from "../log.ts";
 import { Printer } from "../printer.ts";
 import { buildFlags } from "./build-flags.ts";
 import { callOutput } from "./call-result.ts";
@@ -86,7 +85,7 @@ async function runBuildCommand(ctx: CommandContext): Promise<number> {
       stdin: new StdinSource(terminal.stdin),
       stdout: terminal.stdout,
       onStatus: printer.update,
-      warn: (message) => warn(terminal.stderr, message),
+      warn: printer.warn,
       signal: ctx.signal,
       provenance: request.call || metadataFile === "" ? "disabled" : metadataProvenanceMode(env),
       debug: ctx.debug,
@@ -129,7 +128,6 @@ function finishCommand(
     }
     writeMetadataFile(metadataFile, data);
   }
-  warnWithoutOutput(ctx, request);
   if (request.call) {
     const output = callOutput(request.call, response, outcome.dockerfileLabel);
     terminal.stdout.write(output.text);
@@ -139,20 +137,6 @@ function finishCommand(
   const message = response.get("frontend.result.inlinemessage");
   if (message !== undefined) terminal.stdout.write(`\n${message}\n`);
   return 0;
-}
-
-/** A build whose result goes nowhere says so, in Buildx's words. */
-function warnWithoutOutput(ctx: CommandContext, request: BuildRequest): void {
-  const { flags, terminal } = ctx;
-  const hasOutput = request.outputs.length > 0 || flags.bool("push") || flags.bool("load");
-  if (hasOutput || request.call || envBool(terminal.env, "BUILDX_NO_DEFAULT_LOAD")) return;
-  const registry = new BuilderRegistry(terminal.env, []);
-  const builder = registry.find(flags.string("builder"));
-  if (builder.nodes.some((node) => node.driver.defaultLoad)) return;
-  warn(
-    terminal.stderr,
-    `No output specified with ${builder.driver} driver. Build result will only remain in the build cache. To push result image into registry use --push or to load image into docker use --load`,
-  );
 }
 
 function removeStale(path: string): void {

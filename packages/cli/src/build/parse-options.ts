@@ -141,7 +141,7 @@ export function checkEntitlement(text: string): void {
   const name = text.split("=")[0] as string;
   const takesValue = name === "device";
   if (takesValue || ((name === "network.host" || name === "security.insecure") && text === name)) return;
-  throw usageError(`invalid entitlement ${JSON.stringify(text)}`);
+  throw usageError(`unknown entitlement ${text}`);
 }
 
 /** `--call NAME[,format=…][,ignorestatus=…]`; undefined for a normal build. */

@@ -1,5 +1,6 @@
 import { arch } from "node:os";
 import type { BuildRequest } from "@kiln/bake";
+import { wrapError } from "@kiln/base";
 import { parseRamBytes } from "@kiln/formats";
 import { type FlagValues, parseGoBool, usageError } from "../command/flags.ts";
 import { legacyResourceFlags } from "./build-flags.ts";
@@ -42,7 +43,7 @@ export function requestFromFlags(
   context: string,
   env: Readonly<Record<string, string | undefined>>,
 ): BuildLine {
-  const { entitlements, allowsLocalDelete } = parseEntitlements(flags.list("allow"));
+  const { entitlements, allowsLocalDelete } = building(() => parseEntitlements(flags.list("allow")));
   const args = parseKeyValues(flags.list("build-arg"), env);
   if (!args.has("SOURCE_DATE_EPOCH") && env.SOURCE_DATE_EPOCH) {
     args.set("SOURCE_DATE_EPOCH", env.SOURCE_DATE_EPOCH);
@@ -67,7 +68,7 @@ export function requestFromFlags(
     args,
     labels: parseKeyValues(flags.list("label")),
     tags: given(flags, "tag"),
-    platforms: parsePlatforms(platformTexts(flags, env), localPlatform()),
+    platforms: building(() => parsePlatforms(platformTexts(flags, env), localPlatform())),
     outputs,
     cacheFrom: given(flags, "cache-from").flatMap(parseCaches),
     cacheTo: given(flags, "cache-to").flatMap(parseCaches),
@@ -81,14 +82,23 @@ export function requestFromFlags(
     network: flags.string("network"),
     shmSizeBytes: flags.string("shm-size") === "" ? 0 : parseRamBytes(flags.string("shm-size")),
     ulimits: parseUlimits(flags.list("ulimit")),
-    resources: parseResources([...legacyResources(flags), ...flags.list("resource")]),
+    resources: building(() => parseResources([...legacyResources(flags), ...flags.list("resource")])),
     entitlements,
     extraHosts: given(flags, "add-host").map(parseExtraHost),
-    annotations: parseAnnotations(flags.list("annotation")),
+    annotations: building(() => parseAnnotations(flags.list("annotation"))),
     policy: given(flags, "policy").map(parsePolicy),
     ...(call === undefined ? {} : { call }),
   };
   return { request, allowsLocalDelete };
+}
+
+/** Errors of these parts are told as the build's own. */
+function building<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw wrapError(error, "failed to build");
+  }
 }
 
 function given(flags: FlagValues, name: string): string[] {

@@ -17,6 +17,7 @@ import { type BuildInputs, prepareInputs } from "./inputs.ts";
 import { type OutputRules, type PreparedOutput, prepareOutputs } from "./outputs.ts";
 import { addProvenance } from "./provenance.ts";
 import { isRemoteUrl } from "./remote-url.ts";
+import { envBool } from "./request-from-flags.ts";
 import { prepareSecrets } from "./secrets.ts";
 import { createBuildSession } from "./session.ts";
 import { finishOutputs, type SolveAttrs, solveAttrs } from "./solve-attrs.ts";
@@ -63,6 +64,8 @@ export interface BuildLinks {
   readonly inputs?: () => Promise<LinkedInputs>;
   /** Called with the result before the build ends; the build stays open until it resolves. */
   readonly onResult?: (result: Result | undefined, gateway: GatewayClient) => Promise<void>;
+  /** The caller tells about builds without an output. */
+  readonly silent?: boolean;
   /** Records with one group are of one command. */
   readonly groupRef?: string;
 }
@@ -118,7 +121,8 @@ async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<Build
   const facts = { caps, proxyArgs: build.registry.proxyArgs() };
   const solve = solveAttrs(request, facts, { env, spansNodes: build.spansNodes });
   await addInputAttrs(solve, inputs, { ...build, request });
-  const outputs = finishOutputs(defaultOutputs(build.outputs, request, build), request, { caps, env });
+  const wanted = defaultOutputs(build.outputs, request, build);
+  const outputs = finishOutputs(wanted, request, { caps, env });
   const caches = prepareCaches(request, { caps, env });
   const ref = newId();
   const session = await createBuildSession({
@@ -137,6 +141,7 @@ async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<Build
     warn: build.warn,
   });
   for (const attr of inputs.uploads.keys()) solve.attrs.set(attr, inputs.attrs.get(attr) ?? "");
+  if (wanted.length === 0) warnWithoutOutput(request, build);
   savePlace(request, build, ref);
   let result: SolveResult;
   try {
@@ -281,8 +286,17 @@ function defaultOutputs(
 ): readonly PreparedOutput[] {
   if (outputs.length > 0 || request.call || request.linked || !build.node.node.driver.defaultLoad)
     return outputs;
-  if (/^(1|t|T|TRUE|true|True)$/.test(build.env.BUILDX_NO_DEFAULT_LOAD ?? "")) return outputs;
+  if (envBool(build.env, "BUILDX_NO_DEFAULT_LOAD")) return outputs;
   return [{ type: "docker", attrs: new Map(), target: { kind: "docker", context: "" } }];
+}
+
+/** A build whose result goes nowhere says so, in Buildx's words. */
+function warnWithoutOutput(request: BuildRequest, build: NodeBuild): void {
+  if (request.call || request.linked || build.links.silent || envBool(build.env, "BUILDX_NO_DEFAULT_LOAD"))
+    return;
+  build.warn(
+    `No output specified with ${build.builder.driver} driver. Build result will only remain in the build cache. To push result image into registry use --push or to load image into docker use --load`,
+  );
 }
 
 function checkMultiNode(outputs: readonly PreparedOutput[]): void {
