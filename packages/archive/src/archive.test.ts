@@ -246,6 +246,25 @@ test("what is in the way is replaced, directories are merged, times are set", as
   assert.equal(result.sizeBytes, 5);
 });
 
+test("a directory or link that is replaced takes what was open below it along", async () => {
+  const to = join(dir, "r");
+  mkdirSync(to);
+  await apply(
+    await tarOf(
+      { name: "d/e/", type: "dir" },
+      { name: "d/e/x", content: "1" },
+      { name: "l", type: "symlink", linkname: "d" },
+      { name: "l/y", content: "2" },
+      { name: "l", type: "dir" },
+      { name: "l/z", content: "3" },
+      { name: "d", type: "symlink", linkname: "l" },
+      { name: "d/e/w", content: "4" },
+    ),
+    to,
+  );
+  assert.deepEqual(readdirSync(join(to, "l"), { recursive: true }).sort(), ["e", "e/w", "z"]);
+});
+
 test("whiteouts remove only what lower layers had", async () => {
   const to = join(dir, "r");
   mkdirSync(join(to, "d/old"), { recursive: true });

@@ -76,7 +76,10 @@ export class LayerApplier implements TarHandler {
   readonly #unprivileged: boolean;
   readonly #inUserNamespace = inUserNamespace();
   readonly #overlayPrefix: string;
+  /** By the path as it is written in the archive. */
   readonly #dirs = new Map<string, OpenDir>();
+  /** Forgotten while an entry may still need them. */
+  #retired: OpenDir[] = [];
   readonly #dirTimes = new Map<string, Times>();
   /** What this layer brought, and the directories above (only kept where whiteouts remove). */
   readonly #brought = new Set<string>();
@@ -105,6 +108,7 @@ export class LayerApplier implements TarHandler {
   #entry(header: TarHeader): void {
     const path = cleanInRoot(posix.normalize(header.name));
     if (path === "/") return;
+    this.#closeRetired();
     const dir = this.#openDir(posix.dirname(path));
     const name = posix.basename(path);
     if (this.#opts.whiteouts !== "keep" && name.startsWith(WHITEOUT)) {
@@ -115,7 +119,7 @@ export class LayerApplier implements TarHandler {
     if (!mayMakeDevices && (header.type === "char" || header.type === "block")) return;
     const existing = tryStatAt(dir.fd, name);
     if (existing && !(header.type === "dir" && isDirectory(existing))) {
-      this.#removeAt(dir, name, isDirectory(existing));
+      this.#removeAt(dir, name, existing);
     }
     this.#create(dir, name, header, existing !== undefined && isDirectory(existing));
   }
@@ -210,6 +214,7 @@ export class LayerApplier implements TarHandler {
     if (this.#file) closeSync(this.#file.fd);
     this.#file = undefined;
     this.#forgetDirs();
+    this.#closeRetired();
     this.#root[Symbol.dispose]();
   }
 
@@ -294,9 +299,18 @@ export class LayerApplier implements TarHandler {
     return path === root ? "/" : path.slice(root === "/" ? 0 : root.length);
   }
 
-  #forgetDirs(): void {
-    for (const dir of this.#dirs.values()) closeSync(dir.fd);
-    this.#dirs.clear();
+  /** Forgets open directories; they are closed before the next entry. */
+  #forgetDirs(which: (dir: OpenDir, key: string) => boolean = () => true): void {
+    for (const [key, dir] of this.#dirs) {
+      if (!which(dir, key)) continue;
+      this.#dirs.delete(key);
+      this.#retired.push(dir);
+    }
+  }
+
+  #closeRetired(): void {
+    for (const dir of this.#retired) closeSync(dir.fd);
+    this.#retired = [];
   }
 
   #implicitDir(path: string, parentFd: number, name: string): void {
@@ -353,14 +367,17 @@ export class LayerApplier implements TarHandler {
     setXattr(`/proc/self/fd/${dirFd}/${name}`, `${this.#overlayPrefix}opaque`, Buffer.from("y"));
   }
 
-  #removeAt(dir: OpenDir, name: string, isDir: boolean): void {
+  #removeAt(dir: OpenDir, name: string, stat: FileStat): void {
     removeTreeAt(dir.fd, name);
-    if (!isDir) return;
-    const prefix = `${join(dir.path, name)}/`;
-    for (const path of this.#dirTimes.keys()) {
-      if (path.startsWith(prefix) || `${path}/` === prefix) this.#dirTimes.delete(path);
+    if (!isDirectory(stat)) {
+      // It may have been a link that led to open directories.
+      this.#forgetDirs((open, key) => open.path !== key);
+      return;
     }
-    this.#forgetDirs();
+    const path = join(dir.path, name);
+    const isInside = (other: string): boolean => other === path || other.startsWith(`${path}/`);
+    for (const timed of this.#dirTimes.keys()) if (isInside(timed)) this.#dirTimes.delete(timed);
+    this.#forgetDirs((open, key) => open.path !== key || isInside(open.path));
   }
 
   /** Removes what lower layers had at this name. */
@@ -368,7 +385,7 @@ export class LayerApplier implements TarHandler {
     const path = join(dir.path, name);
     if (!this.#brought.has(path)) {
       const stat = tryStatAt(dir.fd, name);
-      if (stat) this.#removeAt(dir, name, isDirectory(stat));
+      if (stat) this.#removeAt(dir, name, stat);
       return;
     }
     const stat = tryStatAt(dir.fd, name);
