@@ -1,5 +1,6 @@
 import type { CachedResult } from "./cached-result.ts";
 import type { Holder, OpState } from "./core/op-state.ts";
+import { canceledError } from "./failure.ts";
 import { JobProgress } from "./progress/job-progress.ts";
 import type { SolveStatus } from "./progress/status.ts";
 import { JobResolverCache } from "./resolver-cache.ts";
@@ -129,7 +130,7 @@ export class Job<TOp, TResult> implements Holder<TOp, TResult> {
     if (this.signal.aborted) return;
     this.departures++;
     this.#host.discard(this);
-    this.#end.abort();
+    this.#end.abort(canceledError());
   }
 
   [Symbol.dispose](): void {
