@@ -47,6 +47,8 @@ export class Channel implements AsyncDisposable {
   readonly #opts: ChannelOptions;
   readonly #closing = new AbortController();
   #session: Promise<ClientHttp2Session> | undefined;
+  /** Below the newest connection. */
+  #stream: Duplex | undefined;
 
   constructor(dial: Dial, opts: ChannelOptions = {}) {
     this.#dial = dial;
@@ -56,11 +58,13 @@ export class Channel implements AsyncDisposable {
   /** A channel over a stream that is already open. The channel owns the stream. */
   static over(stream: Duplex, opts: ChannelOptions = {}): Channel {
     let used = false;
-    return new Channel(() => {
+    const channel = new Channel(() => {
       if (used) return Promise.reject(new BuildError("unavailable", "the connection is closed"));
       used = true;
       return Promise.resolve(stream);
     }, opts);
+    channel.#stream = stream;
+    return channel;
   }
 
   /** True once {@link close} was called. */
@@ -150,9 +154,11 @@ export class Channel implements AsyncDisposable {
   async close(opts: { readonly force?: boolean } = {}): Promise<void> {
     this.#closing.abort(new BuildError("canceled", "the channel is closed"));
     const session = await this.#session?.catch(() => undefined);
-    if (!session || session.destroyed) return;
-    if (opts.force) session.destroy();
-    else await closeSession(session);
+    if (session && !session.destroyed) {
+      if (opts.force) session.destroy();
+      else await closeSession(session);
+    }
+    this.#stream?.destroy();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -224,6 +230,7 @@ export class Channel implements AsyncDisposable {
       throw new BuildError("unavailable", `connection error: ${errorMessage(error)}`, { cause: error });
     }
     stream.on("error", () => undefined);
+    this.#stream = stream;
     if (this.closed) {
       stream.destroy();
       throw new BuildError("unavailable", "the channel is closed");

@@ -21,7 +21,9 @@ export type ListenAddress =
       readonly uid?: number;
       readonly gid?: number;
     }
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly tls?: ServerTls };
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly tls?: ServerTls }
+  /** A listening socket that this process was started with. */
+  | { readonly kind: "fd"; readonly fd: number; readonly tls?: ServerTls };
 
 /** A socket that a {@link Router} serves. */
 export interface Listener extends AsyncDisposable {
@@ -36,19 +38,15 @@ const handshakeTimeoutMs = 20_000;
 
 /** Serves `router` on a socket. Fails with `unavailable` when the address cannot be taken. */
 export async function listen(router: Router, address: ListenAddress): Promise<Listener> {
-  const sockets = new Set<Socket>();
   const server =
     address.kind === "tcp" && address.tls ? tlsServer(router, address.tls) : plainServer(router, address);
-  server.on("connection", (socket: Socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
-  });
   if (address.kind === "unix") removeSocket(address.path);
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) =>
       reject(new BuildError("unavailable", `failed to listen: ${errorMessage(error)}`, { cause: error })),
     );
     if (address.kind === "unix") listenUnix(server, address, resolve);
+    else if (address.kind === "fd") server.listen({ fd: address.fd }, resolve);
     else server.listen({ host: address.host, port: address.port }, resolve);
   });
   server.on("error", () => undefined);
@@ -125,6 +123,7 @@ function removeSocket(path: string): void {
 
 function addressText(server: Server, address: ListenAddress): string {
   if (address.kind === "unix") return `unix://${address.path}`;
+  if (address.kind === "fd") return `fd://${address.fd}`;
   const { port } = server.address() as AddressInfo;
   return `tcp://${address.host.includes(":") ? `[${address.host}]` : address.host}:${port}`;
 }

@@ -19,6 +19,7 @@ import {
   closeSession,
   connectionWindowBytes,
   defaultMaxMessageBytes,
+  destroySession,
   keepAlive,
   sessionOptions,
   type TransportOptions,
@@ -68,7 +69,7 @@ export interface RouterOptions extends TransportOptions {
 export class Router {
   readonly #handlers = new Map<string, RawHandler>();
   readonly #services = new Map<string, DescService>();
-  readonly #sessions = new Set<ServerHttp2Session>();
+  readonly #sessions = new Map<ServerHttp2Session, Duplex>();
   readonly #opts: RouterOptions;
   #fallback: RawHandler | undefined;
   #closing = false;
@@ -120,7 +121,7 @@ export class Router {
       return { closed: Promise.resolve(), close: () => Promise.resolve() };
     }
     const session = performServerHandshake(stream, sessionOptions(this.#opts));
-    this.#sessions.add(session);
+    this.#sessions.set(session, stream);
     session.setLocalWindowSize(connectionWindowBytes);
     session.on("error", () => session.destroy());
     session.on("stream", (s, headers, _flags, raw: unknown) =>
@@ -138,7 +139,7 @@ export class Router {
       closed,
       close: async (opts) => {
         if (!session.destroyed) {
-          if (opts?.force) session.destroy();
+          if (opts?.force) destroySession(session, stream);
           else session.close();
         }
         await closed;
@@ -153,14 +154,14 @@ export class Router {
   async close(opts: { readonly timeoutMs?: number } = {}): Promise<void> {
     this.#closing = true;
     const sessions = [...this.#sessions];
-    const all = Promise.all(sessions.map(closeSession));
+    const all = Promise.all(sessions.map(([session]) => closeSession(session)));
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       if (opts.timeoutMs !== undefined) timer = setTimeout(resolve, opts.timeoutMs);
     });
     await Promise.race([all, late]);
     clearTimeout(timer);
-    for (const session of sessions) if (!session.destroyed) session.destroy();
+    for (const [session, stream] of sessions) destroySession(session, stream);
     await all;
   }
 

@@ -1,4 +1,5 @@
 import type { Http2Session, SessionOptions } from "node:http2";
+import type { Duplex } from "node:stream";
 
 /** Limits of one HTTP/2 connection; the same for both roles. */
 export interface TransportOptions {
@@ -88,4 +89,10 @@ export function closeSession(session: Http2Session): Promise<void> {
     session.once("close", () => resolve());
     session.close();
   });
+}
+
+/** Ends a connection at once. A session that was closing would wait for the peer, so the stream goes too. */
+export function destroySession(session: Http2Session, stream: Duplex): void {
+  if (!session.destroyed) session.destroy();
+  stream.destroy();
 }

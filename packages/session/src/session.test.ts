@@ -19,7 +19,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { Control } from "@kiln/api/control";
 import { PolicyAction } from "@kiln/api/sourcepolicy";
 import { isBuildError, sleep } from "@kiln/base";
-import { Channel, duplexPair, Router } from "@kiln/grpc";
+import { Channel, duplexPair, Metadata, Router } from "@kiln/grpc";
 import { SshReader, sshStrings } from "./client/ssh-key.ts";
 import { sourceOfDir } from "./fsutil/index.ts";
 import {
@@ -124,6 +124,18 @@ describe("the tunnel", () => {
       sessions.any([], () => Promise.resolve(1)),
       { message: "no active sessions" },
     );
+  });
+  test("a client that doesn't answer health checks is dropped", async () => {
+    const [a, b] = duplexPair();
+    b.resume();
+    const metadata = Metadata.from({
+      "x-docker-expose-session-uuid": "mute",
+      "x-buildkit-session-health-custom-timeout": "1",
+    });
+    await assert.rejects(sessions.handle(a, metadata), { message: /^session healthcheck failed fatally: / });
+    assert.ok(!sessions.has("mute"));
+    const nameless = duplexPair()[0];
+    await assert.rejects(sessions.handle(nameless, new Metadata()), { code: "invalid_argument" });
   });
   test("any goes on to the next session", async () => {
     const a = await start([]);

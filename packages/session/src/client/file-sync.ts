@@ -2,14 +2,7 @@ import { FileSync } from "@kiln/api/filesync";
 import { BuildError } from "@kiln/base";
 import { pathOf } from "@kiln/grpc/client";
 import type { CallContext, Router } from "@kiln/grpc/server";
-import {
-  DiskTree,
-  type FilterOptions,
-  packetCodec,
-  sendTree,
-  sourceOfTree,
-  type TreeSource,
-} from "../fsutil/index.ts";
+import { type FilterOptions, packetCodec, sendTree, sourceOfDir, type TreeSource } from "../fsutil/index.ts";
 import { listFromLines, sessionHeaders } from "../headers.ts";
 import type { Attachable } from "./attachable.ts";
 
@@ -48,15 +41,14 @@ export class FileSyncProvider implements Attachable {
     router.add(FileSync, {});
     router.addRaw(pathOf(FileSync.method.diffCopy), async (call, ctx) => {
       const name = listOf(ctx, sessionHeaders.dirName)[0] ?? "";
-      using tree = this.#open(name, ctx);
-      await sendTree(call.as(packetCodec), tree.source, {
+      await sendTree(call.as(packetCodec), this.#source(name, ctx), {
         signal: ctx.signal,
         onProgress: (sizeBytes, done) => this.#onProgress?.(name, sizeBytes, done),
       });
     });
   }
 
-  #open(name: string, ctx: CallContext): { readonly source: TreeSource } & Disposable {
+  #source(name: string, ctx: CallContext): TreeSource {
     const shared = this.#lookup(name);
     if (!shared) throw new BuildError("not_found", `no access allowed to dir ${JSON.stringify(name)}`);
     const filter: FilterOptions = {
@@ -65,11 +57,7 @@ export class FileSyncProvider implements Attachable {
       followPaths: listOf(ctx, sessionHeaders.followPaths),
       map: shared.map,
     };
-    if (typeof shared.dir === "function") {
-      return { source: shared.dir(filter), [Symbol.dispose]: () => undefined };
-    }
-    const tree = new DiskTree(shared.dir);
-    return { source: sourceOfTree(tree, filter), [Symbol.dispose]: () => tree[Symbol.dispose]() };
+    return typeof shared.dir === "function" ? shared.dir(filter) : sourceOfDir(shared.dir, filter);
   }
 }
 

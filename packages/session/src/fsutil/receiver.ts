@@ -98,7 +98,6 @@ class Receiver {
   readonly #stream: PacketStream;
   readonly #opts: ReceiveOptions;
   readonly #writer: DiskWriter;
-  readonly #tree: DiskTree;
   readonly #existing: Iterator<Stat> | undefined;
   readonly #validator = new TreeValidator();
   readonly #fetching = new Map<number, Fetch>();
@@ -118,15 +117,13 @@ class Receiver {
     this.#stream = stream;
     this.#opts = opts;
     this.#writer = new DiskWriter(dest);
-    this.#tree = new DiskTree(dest);
-    this.#existing = opts.merge ? undefined : walkTree(this.#tree);
+    this.#existing = opts.merge ? undefined : walkTree(new DiskTree(dest));
   }
 
   dispose(): void {
     for (const { fd } of [...this.#fetching.values(), ...this.#waiting.drain()])
       if (fd !== undefined) closeSync(fd);
     this.#fetching.clear();
-    this.#tree[Symbol.dispose]();
     this.#writer[Symbol.dispose]();
   }
 

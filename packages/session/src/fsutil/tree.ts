@@ -28,9 +28,8 @@ export interface FileTree {
 }
 
 /** A directory of this machine. Paths are resolved inside it: links that lead out are not followed. */
-export class DiskTree implements FileTree, Disposable {
+export class DiskTree implements FileTree {
   readonly root: string;
-  #rooted: RootedFs | undefined;
 
   /** Throws `not_found` when `root` doesn't exist and `failed_precondition` when it is no directory. */
   constructor(root: string) {
@@ -79,15 +78,10 @@ export class DiskTree implements FileTree, Disposable {
     };
   }
 
+  /** Keeps nothing open: the directory may be a mount that is to go away. */
   open(path: string): number {
-    this.#rooted ??= new RootedFs(this.root);
-    return this.#rooted.open(path, O.RDONLY | O.NOFOLLOW | O.NONBLOCK);
-  }
-
-  /** Closes the descriptor that {@link open} keeps. */
-  [Symbol.dispose](): void {
-    this.#rooted?.[Symbol.dispose]();
-    this.#rooted = undefined;
+    using rooted = new RootedFs(this.root);
+    return rooted.open(path, O.RDONLY | O.NOFOLLOW | O.NONBLOCK);
   }
 }
 
