@@ -1,0 +1,337 @@
+/** `kiln bake`. */
+import {
+  type BakeDefinition,
+  type BakeFailure,
+  type BakeHost,
+  type BakeOptions,
+  type BakeOutcome,
+  type BakePlan,
+  type BuildRequest,
+  filesFromEnvironment,
+  readBake,
+  readBakeFiles,
+  readDefinition,
+} from "@kiln/bake";
+import { BuildError } from "@kiln/base";
+import { asVertex, type Builder, BuilderRegistry } from "@kiln/driver";
+import { newId } from "@kiln/formats";
+import { nodeBakeHost } from "../bake-host.ts";
+import { chooseProgress, frontendCapError, refuseUnsupported } from "../build/build-command.ts";
+import { commonBuildFlags } from "../build/build-flags.ts";
+import { callOutput } from "../build/call-result.ts";
+import {
+  decodeResponse,
+  metadataProvenanceMode,
+  warningsJson,
+  writeMetadataFile,
+} from "../build/metadata.ts";
+import { parseCall } from "../build/parse-options.ts";
+import { isRemoteUrl } from "../build/remote-url.ts";
+import { envBool, localPlatform } from "../build/request-from-flags.ts";
+import { StdinSource } from "../build/stdin-source.ts";
+import type { CommandBody, CommandContext } from "../command/command.ts";
+import { type FlagSpec, type FlagValues, usageError } from "../command/flags.ts";
+import { kilndCommand } from "../kilnd-command.ts";
+import { Printer } from "../printer.ts";
+import { askForEntitlements } from "./ask-entitlements.ts";
+import { type Jobs, parseJobs } from "./jobs.ts";
+import { StatusMerger } from "./prefix-status.ts";
+import { runTargets, type TargetResults } from "./run-targets.ts";
+
+const MAX_DEFINITION_BYTES = 16 << 20;
+
+const list = (name: string, usage: string, short?: string): FlagSpec => ({
+  name,
+  kind: "list",
+  usage,
+  ...(short === undefined ? {} : { short }),
+});
+
+/** The command. */
+export const bakeCommand: CommandBody = {
+  usage: "[OPTIONS] [TARGET...]",
+  minArgs: 0,
+  maxArgs: Number.POSITIVE_INFINITY,
+  flags: [
+    ...commonBuildFlags,
+    list("allow", "Allow build to access specified resources"),
+    list("file", "Build definition file", "f"),
+    {
+      name: "jobs",
+      short: "j",
+      kind: "string",
+      usage:
+        'Number of targets built at a time, and how failures count ("fail-fast", "defer-error", "defer-output")',
+    },
+    { name: "list", kind: "string", usage: "List targets or variables" },
+    { name: "list-targets", kind: "bool", hidden: true, usage: "List available targets" },
+    { name: "list-variables", kind: "bool", hidden: true, usage: "List defined variables" },
+    { name: "load", kind: "bool", usage: 'Shorthand for "--set=*.output=type=docker". Conditional.' },
+    list(
+      "policy",
+      'Global policy evaluation options (format: "[disabled=true|false][,strict=true|false][,log-level=level]")',
+    ),
+    { name: "print", kind: "bool", usage: "Print the options without building" },
+    { name: "provenance", kind: "string", usage: 'Shorthand for "--set=*.attest=type=provenance"' },
+    { name: "push", kind: "bool", usage: 'Shorthand for "--set=*.output=type=registry". Conditional.' },
+    { name: "sbom", kind: "string", usage: 'Shorthand for "--set=*.attest=type=sbom"' },
+    list("set", 'Override target value (e.g., "targetpattern.key=value")'),
+    list("var", 'Set a variable value (e.g., "name=value")'),
+  ],
+  run: runBake,
+};
+
+async function runBake(ctx: CommandContext): Promise<number> {
+  const { flags, terminal } = ctx;
+  const listing = listRequest(flags);
+  if (flags.bool("print") && listing !== "") throw usageError("--print and --list are mutually exclusive");
+  if (ctx.args[0] !== undefined && isRemoteUrl(ctx.args[0])) {
+    throw new BuildError("unimplemented", "remote bake definitions aren't supported by kiln yet");
+  }
+  const jobs = parseJobs(flags.string("jobs"));
+  const builds = !flags.bool("print") && listing === "";
+  const registry = new BuilderRegistry(terminal.env, kilndCommand(terminal.env));
+  const builder = builds ? registry.find(flags.string("builder")) : undefined;
+  const printer = newPrinter(ctx, builder);
+  try {
+    const host = nodeBakeHost({ cwd: terminal.cwd(), env: terminal.env, localPlatform: localPlatform() });
+    const options = bakeOptions(ctx);
+    const files = await loadFiles(ctx, host, printer);
+    if (listing !== "") {
+      const definition = unwrap<BakeDefinition>(readDefinition(files, host, options), printer, ctx);
+      printer.end();
+      terminal.stdout.write(definition.list(listing));
+      return 0;
+    }
+    const plan = unwrap<BakePlan>(readBake(files, host, options), printer, ctx);
+    if (builder === undefined) {
+      printer.end();
+      terminal.stdout.write(withNewline(plan.print()));
+      return 0;
+    }
+    return await build(ctx, { plan, builder, registry, printer, jobs });
+  } finally {
+    printer.end();
+    await Promise.all((builder?.nodes ?? []).map((node) => node.close()));
+  }
+}
+
+function withNewline(text: string): string {
+  return text.endsWith("\n") ? text : `${text}\n`;
+}
+
+function listRequest(flags: FlagValues): string {
+  if (flags.bool("list-targets")) return "targets";
+  if (flags.bool("list-variables")) return "variables";
+  return flags.string("list");
+}
+
+function newPrinter(ctx: CommandContext, builder: Builder | undefined): Printer {
+  return new Printer({
+    mode: chooseProgress(ctx.flags.string("progress"), false).mode,
+    output: ctx.terminal.stderr,
+    env: ctx.terminal.env,
+    debug: ctx.debug,
+    ...(builder === undefined
+      ? {}
+      : {
+          description: `building with ${JSON.stringify(builder.name)} instance using ${builder.driver} driver`,
+          label: `${builder.driver}:${builder.name}`,
+        }),
+  });
+}
+
+function bakeOptions(ctx: CommandContext): BakeOptions {
+  const { flags } = ctx;
+  const call = flags.bool("check") ? "check" : flags.string("call");
+  return {
+    targets: ctx.args,
+    set: flags.list("set"),
+    vars: flags.list("var"),
+    allow: flags.list("allow"),
+    push: flags.bool("push"),
+    load: flags.bool("load"),
+    call,
+    policy: flags.list("policy"),
+    stdoutIsTerminal: ctx.terminal.stdout.isTTY === true,
+    ...(flags.changed("no-cache") ? { noCache: flags.bool("no-cache") } : {}),
+    ...(flags.changed("pull") ? { pull: flags.bool("pull") } : {}),
+    ...(flags.string("sbom") === "" ? {} : { sbom: flags.string("sbom") }),
+    ...(flags.string("provenance") === "" ? {} : { provenance: flags.string("provenance") }),
+  };
+}
+
+async function loadFiles(
+  ctx: CommandContext,
+  host: BakeHost,
+  printer: Printer,
+): Promise<ReturnType<typeof readBakeFiles>> {
+  const given = ctx.flags.list("file").map((name) => name.replace(/^cwd:\/\//, ""));
+  const fromEnv = given.length === 0 ? filesFromEnvironment(host) : undefined;
+  const names = fromEnv ?? given;
+  const stdin = names.includes("-")
+    ? await new StdinSource(ctx.terminal.stdin).readAll(MAX_DEFINITION_BYTES)
+    : new Uint8Array();
+  const where = fromEnv === undefined ? "" : " from BUILDX_BAKE_FILE env";
+  return asVertex(`[internal] load local bake definitions${where}`, printer.update, (report) => {
+    const startedMs = Date.now();
+    const files = readBakeFiles(names, host, () => stdin);
+    for (const { name, data } of files) {
+      const size = BigInt(data.length);
+      report({
+        id: `reading ${name === "-" ? "from stdin" : name}`,
+        current: size,
+        total: size,
+        startedMs,
+        isDone: true,
+      });
+    }
+    return Promise.resolve(files);
+  });
+}
+
+function unwrap<T>(outcome: BakeOutcome<T>, printer: Printer, ctx: CommandContext): T {
+  if (outcome.ok) return outcome.value;
+  printer.end();
+  const failure: BakeFailure = outcome.failure;
+  if (failure.excerpt !== "") ctx.terminal.stderr.write(withNewline(failure.excerpt));
+  throw new BuildError("invalid_argument", failure.message);
+}
+
+interface BakeRun {
+  readonly plan: BakePlan;
+  readonly builder: Builder;
+  readonly registry: BuilderRegistry;
+  readonly printer: Printer;
+  readonly jobs: Jobs;
+}
+
+async function build(ctx: CommandContext, run: BakeRun): Promise<number> {
+  const { flags, terminal } = ctx;
+  const { plan, builder, registry } = run;
+  for (const request of plan.targets) {
+    refuseUnsupported(request, ctx);
+    if (request.remoteContext)
+      throw new BuildError("unimplemented", "remote bake definitions aren't supported by kiln yet");
+  }
+  let { printer } = run;
+  if (plan.entitlementPrompt !== undefined) {
+    printer.end();
+    await askForEntitlements(ctx, plan.entitlementPrompt);
+    printer = newPrinter(ctx, builder);
+  }
+  const groupRef = newId();
+  registry.store.localState.saveGroup(groupRef, [], ctx.args);
+  const metadataFile = flags.string("metadata-file");
+  warnWithoutOutput(plan.targets, ctx, { builder, printer });
+  let results: TargetResults;
+  try {
+    results = await runTargets(plan.targets, {
+      builder,
+      registry,
+      env: terminal.env,
+      rules: {
+        push: false,
+        load: false,
+        allowsLocalDelete: true,
+        stdoutIsTerminal: terminal.stdout.isTTY === true,
+        cwd: terminal.cwd(),
+      },
+      stdin: new StdinSource(terminal.stdin),
+      stdout: terminal.stdout,
+      onStatus: printer.update,
+      warn: printer.warn,
+      signal: ctx.signal,
+      provenance: metadataFile === "" ? "disabled" : metadataProvenanceMode(terminal.env),
+      debug: ctx.debug,
+      jobs: run.jobs,
+      merger: new StatusMerger(printer.update),
+      groupRef,
+    });
+  } finally {
+    printer.end();
+  }
+  const keepsPartial = run.jobs.mode === "defer-error";
+  if (metadataFile !== "" && (results.failure === undefined || keepsPartial)) {
+    writeResults(metadataFile, results, { printer, ctx });
+  }
+  if (results.failure !== undefined) throw frontendCapError(results.failure) ?? results.failure;
+  return printCalls(ctx, plan, results);
+}
+
+function writeResults(
+  path: string,
+  results: TargetResults,
+  opts: { readonly printer: Printer; readonly ctx: CommandContext },
+): void {
+  const data = new Map<string, unknown>();
+  for (const [name, { response }] of results.outcomes) data.set(name, decodeResponse(response));
+  const { warnings } = opts.printer;
+  if (warnings.length > 0 && envBool(opts.ctx.terminal.env, "BUILDX_METADATA_WARNINGS")) {
+    data.set("buildx.build.warnings", warningsJson(warnings));
+  }
+  writeMetadataFile(path, data);
+}
+
+function warnWithoutOutput(
+  requests: readonly BuildRequest[],
+  ctx: CommandContext,
+  run: { readonly builder: Builder; readonly printer: Printer },
+): void {
+  const { builder, printer } = run;
+  if (envBool(ctx.terminal.env, "BUILDX_NO_DEFAULT_LOAD")) return;
+  if (builder.nodes.some((node) => node.driver.defaultLoad)) return;
+  const names = requests
+    .filter(({ outputs, call, linked }) => outputs.length === 0 && call === undefined && !linked)
+    .map(({ name }) => name);
+  if (names.length === 0) return;
+  printer.warn(
+    `No output specified for ${names.join(", ")} target(s) with ${builder.driver} driver. Build result will only remain in the build cache. To push result image into registry use --push or to load image into docker use --load`,
+  );
+}
+
+/** Prints what `--call` asked each target for; the exit code is the first that isn't 0. */
+function printCalls(ctx: CommandContext, plan: BakePlan, results: TargetResults): number {
+  const { stdout } = ctx.terminal;
+  const asked = parseCall(ctx.flags.bool("check") ? "check" : ctx.flags.string("call"));
+  if (asked?.format === "json") return printCallsJson(ctx, plan, results);
+  let exitCode = 0;
+  let isFirst = true;
+  for (const request of plan.targets) {
+    const outcome = results.outcomes.get(request.name);
+    if (request.call === undefined || outcome === undefined) continue;
+    if (!isFirst) stdout.write("\n");
+    isFirst = false;
+    stdout.write(`${request.name}\n${request.description === "" ? "" : `${request.description}\n`}\n`);
+    const call = { ...request.call, ...(asked ?? {}), name: request.call.name };
+    const output = callOutput(call, outcome.response, outcome.dockerfileLabel);
+    stdout.write(output.text);
+    if (output.failure) stdout.write(`error: ${output.failure.message}\n`);
+    exitCode ||= output.exitCode;
+  }
+  for (const [name, { response }] of results.outcomes) {
+    const message = response.get("frontend.result.inlinemessage");
+    if (message !== undefined) stdout.write(`\n# ${name}\n${message}\n`);
+  }
+  return exitCode;
+}
+
+/** One document with the definition and the answers, as tools read it. */
+function printCallsJson(ctx: CommandContext, plan: BakePlan, results: TargetResults): number {
+  const definition = JSON.parse(plan.print()) as { group?: unknown; target: Record<string, unknown> };
+  const target: Record<string, unknown> = Object.create(null);
+  let exitCode = 0;
+  for (const request of plan.targets) {
+    const outcome = results.outcomes.get(request.name);
+    const entry: Record<string, unknown> = { build: definition.target[request.name] };
+    if (request.call && outcome) {
+      const name = request.call.name === "lint" ? "check" : request.call.name;
+      entry[name] = JSON.parse(outcome.response.get("result.json") ?? "{}");
+      const code = Number(outcome.response.get("result.statuscode") ?? "0");
+      if (!request.call.ignoreStatus && Number.isInteger(code)) exitCode ||= code;
+    }
+    target[request.name] = entry;
+  }
+  ctx.terminal.stdout.write(`${JSON.stringify({ group: definition.group, target }, undefined, 2)}\n`);
+  return exitCode;
+}
