@@ -16,16 +16,20 @@ import {
   O,
   openAt,
   RootedFs,
+  readdirFd,
   removeTreeAt,
   renameAt,
+  rmdirAt,
   S,
   setXattr,
   symlinkAt,
   tryStatAt,
+  unlinkAt,
   utimesAt,
   utimesFd,
 } from "@kiln/sys";
 import { GoMode, goPermissions, isGoDir, isGoRegular, isGoSymlink } from "./mode.ts";
+import type { Pace } from "./pace.ts";
 import type { Stat } from "./stat.ts";
 
 interface OpenDir {
@@ -61,12 +65,12 @@ export class DiskWriter implements Disposable {
     this.#rootInheritsGroup = inheritsGroup(this.#root.fd);
   }
 
-  /** Removes a file or tree. */
-  remove(path: string): void {
+  /** Removes a file or tree, letting others work in between. */
+  async remove(path: string, pace: Pace): Promise<void> {
     const { dirFd, name } = this.#place(path);
     this.#touch(path);
     this.#closeBelow(path);
-    removeTreeAt(dirFd, name);
+    await removePaced(dirFd, name, pace);
   }
 
   /**
@@ -149,8 +153,9 @@ export class DiskWriter implements Disposable {
   }
 
   /** Sets the times of directories whose contents have changed, deepest first. */
-  finishDirs(): void {
+  async finishDirs(pace: Pace): Promise<void> {
     for (const path of [...this.#touched].sort((a, b) => b.length - a.length)) {
+      if (pace.due) await pace.rest();
       const stat = this.#dirTimes.get(path);
       if (stat === undefined) continue;
       const { dirFd, name } = this.#place(path);
@@ -287,6 +292,24 @@ export class DiskWriter implements Disposable {
     if (!isGoSymlink(stat.mode)) chmodAt(dirFd, name, goPermissions(stat.mode));
     utimesAt(dirFd, name, stat.modTime, stat.modTime);
   }
+}
+
+/** Removes a tree by its name in an open directory, never following a link. */
+async function removePaced(dirFd: number, name: string, pace: Pace): Promise<void> {
+  if (pace.due) await pace.rest();
+  const stat = tryStatAt(dirFd, name);
+  if (stat === undefined) return;
+  if (!isDirectory(stat)) {
+    unlinkAt(dirFd, name);
+    return;
+  }
+  const fd = openAt(dirFd, name, O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
+  try {
+    for (const child of readdirFd(fd)) await removePaced(fd, child, pace);
+  } finally {
+    closeSync(fd);
+  }
+  rmdirAt(dirFd, name);
 }
 
 function inheritsGroup(fd: number): boolean {

@@ -32,9 +32,20 @@ interface Level {
 }
 
 /** Walks a tree, filtered, in fsutil's order, with the hard links put right for what is left. */
-export function walkFiltered(tree: FileTree, opts: FilterOptions = {}): Generator<Stat, void, undefined> {
+export function* walkFiltered(tree: FileTree, opts: FilterOptions = {}): Generator<Stat, void, undefined> {
+  for (const stat of stepsOfWalk(tree, opts)) if (stat !== undefined) yield stat;
+}
+
+/** The same, with undefined now and then where much is left out, so that the caller can let others work. */
+export function stepsOfWalk(
+  tree: FileTree,
+  opts: FilterOptions = {},
+): Generator<Stat | undefined, void, undefined> {
   return resetHardLinks(new FilteredWalk(tree, opts).walk());
 }
+
+/** Entries that are looked at without result before a walk shows that it is still there. */
+const entriesPerStep = 256;
 
 class FilteredWalk {
   readonly #tree: FileTree;
@@ -60,9 +71,10 @@ class FilteredWalk {
     }
   }
 
-  *walk(): Generator<Stat, void, undefined> {
+  *walk(): Generator<Stat | undefined, void, undefined> {
     this.#push(undefined, undefined, undefined, true);
-    while (this.#stack.length > 0) {
+    for (let looked = 0; this.#stack.length > 0; looked++) {
+      if (looked % entriesPerStep === entriesPerStep - 1) yield undefined;
       const level = this.#stack.at(-1) as Level;
       const next = level.skip ? undefined : level.entries.next();
       if (next === undefined || next.done) this.#stack.pop();
@@ -171,10 +183,12 @@ function noneBelow(dir: string, prefixes: readonly string[] | undefined): boolea
  * Makes hard links whole again after filtering: the first file that is left of a set becomes the one with the
  * contents, the others link to it.
  */
-export function* resetHardLinks(stats: Iterable<Stat>): Generator<Stat, void, undefined> {
+export function* resetHardLinks<T extends Stat | undefined>(
+  stats: Iterable<T>,
+): Generator<T, void, undefined> {
   const sent = new Map<string, string>();
   for (const stat of stats) {
-    if (!isGoDir(stat.mode) && !isGoSymlink(stat.mode)) {
+    if (stat !== undefined && !isGoDir(stat.mode) && !isGoSymlink(stat.mode)) {
       if (stat.linkname !== "") {
         const first = sent.get(stat.linkname);
         if (first === undefined) {

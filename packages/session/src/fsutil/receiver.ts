@@ -135,7 +135,7 @@ class Receiver {
       if (packet === undefined)
         throw new BuildError("unavailable", "the sender left before the transfer was done");
       if (packet.type === "fin") break;
-      this.#onPacket(packet);
+      await this.#onPacket(packet);
       for (let fetch = this.#next(); fetch !== undefined; fetch = this.#next()) {
         await this.#stream.send({ type: "request", id: fetch.id });
       }
@@ -146,17 +146,16 @@ class Receiver {
     this.#opts.onProgress?.(this.#receivedBytes, true);
   }
 
-  #onPacket(packet: Packet): void {
+  /** A promise only when there is something to wait for: most packets have nothing. */
+  #onPacket(packet: Packet): Promise<void> | undefined {
     switch (packet.type) {
       case "stat":
         this.#count(64 + (packet.stat?.path.length ?? 0));
-        if (packet.stat === undefined) this.#onAllSent();
-        else this.#onStat(packet.stat);
-        break;
+        return packet.stat === undefined ? this.#onAllSent() : this.#onStat(packet.stat);
       case "data":
         this.#count(packet.data.length);
         this.#onData(packet.id, packet.data);
-        break;
+        return undefined;
       case "error":
         this.failedBySender = true;
         throw new BuildError("unknown", `error from sender: ${packet.message}`);
@@ -171,16 +170,16 @@ class Receiver {
     this.#opts.onProgress?.(this.#receivedBytes, false);
   }
 
-  #onStat(stat: Stat): void {
+  #onStat(stat: Stat): Promise<void> | undefined {
     if (this.#allSent) throw new BuildError("invalid_argument", "an entry after the last one");
     const id = this.#nextId++;
     if (id >= maxEntries) throw new BuildError("resource_exhausted", `more than ${maxEntries} entries`);
     this.#validator.check(stat);
-    if (this.#opts.metadataOnly) this.#onMetadata(id, stat, this.#opts.metadataOnly);
-    else this.#merge(id, stat);
+    if (this.#opts.metadataOnly) return this.#onMetadata(id, stat, this.#opts.metadataOnly);
+    return this.#merge(id, stat);
   }
 
-  #onMetadata(id: number, stat: Stat, wanted: (path: string, stat: Stat) => boolean): void {
+  async #onMetadata(id: number, stat: Stat, wanted: (path: string, stat: Stat) => boolean): Promise<void> {
     if (stat.path === metadataFileName) return;
     const bytes = encodeStat(stat);
     const length = new Uint8Array(4);
@@ -192,38 +191,50 @@ class Receiver {
     const keep = wanted(stat.path, stat);
     if (keep) {
       for (const parent of this.#parents) {
-        if (!parent.sent) this.#merge(-1, parent.stat);
+        if (!parent.sent) await this.#merge(-1, parent.stat);
         parent.sent = true;
       }
-      this.#merge(id, stat);
+      await this.#merge(id, stat);
     }
     if (isGoDir(stat.mode)) this.#parents.push({ stat, sent: keep });
   }
 
   /** Compares an entry with the existing tree, which is walked in step. */
-  #merge(id: number, stat: Stat): void {
+  #merge(id: number, stat: Stat): Promise<void> | undefined {
+    if (this.#current !== undefined && compareWirePaths(this.#current.path, stat.path) < 0) {
+      return this.#removeBefore(stat.path).then(() => this.#settle(id, stat));
+    }
+    this.#settle(id, stat);
+    return undefined;
+  }
+
+  async #removeBefore(path: string | undefined): Promise<void> {
+    while (this.#current !== undefined) {
+      const old = this.#current;
+      if (path !== undefined && compareWirePaths(old.path, path) >= 0) return;
+      this.#advance();
+      await this.#remove(old);
+    }
+  }
+
+  /** The existing tree has come to this path, or is past it. */
+  #settle(id: number, stat: Stat): void {
     const written = cloneStat(stat);
     const keep = this.#opts.filter?.(stat.path, written) ?? true;
-    while (this.#current !== undefined) {
-      const order = compareWirePaths(this.#current.path, stat.path);
-      if (order > 0) break;
-      const old = this.#current;
-      this.#advance();
-      if (order < 0) {
-        this.#remove(old);
-        continue;
-      }
-      if (keep && this.#isSame(old, written)) {
-        if (isGoDir(stat.mode)) this.#writer.keepDir(stat.path, written);
-        this.#removed = undefined;
-        return;
-      }
-      this.#removed = isGoDir(old.mode) && !isGoDir(stat.mode) ? `${old.path}/` : undefined;
-      if (keep) this.#put(id, { stat, written, kind: "modify" });
+    const old = this.#current;
+    if (old === undefined || old.path !== stat.path) {
+      this.#removed = undefined;
+      if (keep) this.#put(id, { stat, written, kind: "add" });
       return;
     }
-    this.#removed = undefined;
-    if (keep) this.#put(id, { stat, written, kind: "add" });
+    this.#advance();
+    if (keep && this.#isSame(old, written)) {
+      if (isGoDir(stat.mode)) this.#writer.keepDir(stat.path, written);
+      this.#removed = undefined;
+      return;
+    }
+    this.#removed = isGoDir(old.mode) && !isGoDir(stat.mode) ? `${old.path}/` : undefined;
+    if (keep) this.#put(id, { stat, written, kind: "modify" });
   }
 
   #isSame(old: Stat, written: Stat): boolean {
@@ -237,11 +248,11 @@ class Receiver {
     this.#current = next === undefined || next.done ? undefined : next.value;
   }
 
-  #remove(old: Stat): void {
+  async #remove(old: Stat): Promise<void> {
     if (this.#removed !== undefined && old.path.startsWith(this.#removed)) return;
     this.#removed = isGoDir(old.mode) ? `${old.path}/` : undefined;
     if (this.#opts.filter?.(old.path, emptyStat()) === false) return;
-    this.#writer.remove(old.path);
+    await this.#writer.remove(old.path, this.#pace);
     this.#opts.onChange?.({ kind: "delete", path: old.path, stat: undefined, digest: undefined });
   }
 
@@ -291,20 +302,16 @@ class Receiver {
     });
   }
 
-  #onAllSent(): void {
+  #onAllSent(): Promise<void> {
     if (this.#allSent) throw new BuildError("invalid_argument", "the end of the entries came twice");
     this.#allSent = true;
-    while (this.#current !== undefined) {
-      const old = this.#current;
-      this.#advance();
-      this.#remove(old);
-    }
+    return this.#removeBefore(undefined);
   }
 
   async #finishWhenDone(): Promise<void> {
     if (!this.#allSent || this.#finSent || this.#fetching.size > 0 || this.#waiting.length > 0) return;
     this.#finSent = true;
-    this.#writer.finishDirs();
+    await this.#writer.finishDirs(this.#pace);
     if (this.#opts.metadataOnly) this.#writer.writeTopFile(metadataFileName, this.#metadata);
     await this.#stream.send({ type: "fin" });
   }

@@ -72,8 +72,12 @@ class Sender {
   async #sendStats(): Promise<void> {
     let id = 0;
     try {
-      for (const stat of this.#source.stats()) {
+      for (const stat of this.#source.steps?.() ?? this.#source.stats()) {
         if (this.#stopped) return;
+        if (stat === undefined) {
+          if (this.#pace.due) await this.#pace.rest();
+          continue;
+        }
         if (isGoRegular(stat.mode)) this.#files.set(id, stat.path);
         id++;
         await this.#send({ type: "stat", stat }, 64 + stat.path.length);

@@ -1,7 +1,7 @@
 import { posix } from "node:path";
 import { BuildError } from "@kiln/base";
 import { comparePaths } from "@kiln/sys";
-import { type FilterOptions, walkFiltered } from "./filter.ts";
+import { type FilterOptions, stepsOfWalk, walkFiltered } from "./filter.ts";
 import { isGoDir, isGoSymlink } from "./mode.ts";
 import { cloneStat, type Stat } from "./stat.ts";
 import { DiskTree, type FileTree } from "./tree.ts";
@@ -9,13 +9,19 @@ import { DiskTree, type FileTree } from "./tree.ts";
 /** Something to send: entries in fsutil's order, and their contents. Each call of `stats` walks anew. */
 export interface TreeSource {
   stats(): Iterable<Stat>;
+  /** The same with undefined now and then, where a walk takes long between entries. */
+  steps?(): Iterable<Stat | undefined>;
   /** Descriptor of a regular file, to be closed by the caller. */
   open(path: string): number;
 }
 
 /** A tree, or the part of it that `filter` leaves. */
 export function sourceOfTree(tree: FileTree, filter: FilterOptions = {}): TreeSource {
-  return { stats: () => walkFiltered(tree, filter), open: (path) => tree.open(path) };
+  return {
+    stats: () => walkFiltered(tree, filter),
+    steps: () => stepsOfWalk(tree, filter),
+    open: (path) => tree.open(path),
+  };
 }
 
 /** A directory of this machine, see {@link DiskTree}. */

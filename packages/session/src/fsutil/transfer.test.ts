@@ -388,3 +388,18 @@ test("modes and order", () => {
   check("foo.x", GoMode.DIR);
   check("foo.x/y");
 });
+
+test("removing and walking much lets timers run", async () => {
+  for (let i = 0; i < 30; i++) for (let k = 0; k < 100; k++) write(`old/d${i}/f${k}`, "", dest);
+  for (let i = 0; i < 30; i++) for (let k = 0; k < 100; k++) write(`d${i}/f${k}`, "");
+  let longest = 0;
+  let last = performance.now();
+  const timer = setInterval(() => {
+    longest = Math.max(longest, performance.now() - last);
+    last = performance.now();
+  }, 1);
+  await transfer(sourceOfDir(src, { include: ["**/nothing"] }));
+  clearInterval(timer);
+  assert.deepEqual(readdirSync(dest), []);
+  assert.ok(longest < 500, `the loop stood still for ${longest} ms`);
+});
