@@ -75,13 +75,14 @@ export async function solve(channel: Channel, opts: SolveOptions): Promise<Solve
   const session = opts.session?.run(channel, background.signal).catch((error: unknown) => {
     build.abort(error);
   });
-  const status = watchStatus(channel, ref, { onStatus: opts.onStatus, signal: background.signal });
+  const status =
+    opts.onStatus && watchStatus(channel, ref, { onStatus: opts.onStatus, signal: background.signal });
   try {
     const response = await runSolve(channel, { ...opts, ref }, build);
     return { ref, exporterResponse: new Map(Object.entries(response)) };
   } finally {
     opts.signal?.removeEventListener("abort", onAbort);
-    await status.finish();
+    await status?.finish();
     background.abort(new BuildError("canceled", "context canceled"));
     await session;
   }
@@ -190,7 +191,7 @@ interface StatusWatch {
 function watchStatus(
   channel: Channel,
   ref: string,
-  opts: { readonly onStatus: SolveOptions["onStatus"]; readonly signal: AbortSignal },
+  opts: { readonly onStatus: (status: SolveStatus) => void; readonly signal: AbortSignal },
 ): StatusWatch {
   let lastActivityMs = Date.now();
   const stop = new AbortController();
@@ -199,7 +200,7 @@ function watchStatus(
     const stream = channel.serverStream(Control.method.status, { Ref: ref }, { signal });
     for await (const response of rpcStream(stream)) {
       lastActivityMs = Date.now();
-      opts.onStatus?.(statusFromProto(response));
+      opts.onStatus(statusFromProto(response));
     }
   };
   let isDone = false;
