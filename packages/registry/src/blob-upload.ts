@@ -262,7 +262,7 @@ async function headError(
 ): Promise<BuildError> {
   if (head.status !== 403) return errorFromResponse(head, "HEAD");
   const response = await request(env, "GET", target, { signal });
-  if (response.status > 299) return errorFromResponse(response, "GET");
+  if (response.status > 299) return errorFromResponse(response, "HEAD");
   response.body.destroy();
   return errorFromResponse(head, "HEAD");
 }

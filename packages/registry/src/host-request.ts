@@ -20,8 +20,11 @@ export interface HostRequest {
   /** Sent to mirrors as `ns`. */
   readonly namespace: string;
   readonly signal?: AbortSignal | undefined;
-  /** Repeat after 429, 5xx and broken connections. Default true. */
-  readonly retry?: boolean;
+  /**
+   * Repeat after 429, 5xx and broken connections. `quick`: after 5xx and broken connections only once, for
+   * questions whose failure somebody else tries to make up for. Default true.
+   */
+  readonly retry?: boolean | "quick";
 }
 
 /** What requests of one client share. */
@@ -48,11 +51,13 @@ export async function hostRequest(request: HostRequest, env: RequestEnv): Promis
         method = "GET";
         continue;
       }
-      if (!isTransientStatus(response.status) || attempt >= attempts) return response;
+      const last = request.retry === "quick" && response.status !== 429 ? 2 : attempts;
+      if (!isTransientStatus(response.status) || attempt >= last) return response;
       waitMs = retryAfterMs(response) ?? waitMs;
       response.body.destroy();
     } catch (error) {
-      if (isCanceled(error) || !isTransient(error) || attempt >= attempts) throw error;
+      const last = request.retry === "quick" ? 2 : attempts;
+      if (isCanceled(error) || !isTransient(error) || attempt >= last) throw error;
     }
     await sleep(Math.min(waitMs, env.limits.maxRetryDelayMs), request.signal);
   }
@@ -126,11 +131,14 @@ function retryAfterMs(response: HttpResponse): number | undefined {
   return Number.isFinite(ms) && ms >= 0 ? ms : undefined;
 }
 
-/** The error for an answer that isn't what was asked for; reads (a bounded part of) its body. */
+/**
+ * The error for an answer that isn't what was asked for; reads (a bounded part of) its body, which an answer
+ * to HEAD doesn't have. `method` is what is named in the text.
+ */
 export async function errorFromResponse(response: HttpResponse, method: string): Promise<BuildError> {
   let body = "";
   try {
-    if (method !== "HEAD") body = Buffer.from(await readBody(response.body, MAX_ERROR_BODY_BYTES)).toString();
+    body = Buffer.from(await readBody(response.body, MAX_ERROR_BODY_BYTES)).toString();
   } catch {
     // A body that can't be read (too long, cut off) only costs the details.
   } finally {

@@ -1,3 +1,4 @@
+import { getServers } from "node:dns";
 import {
   Agent as HttpAgent,
   request as httpRequest,
@@ -360,9 +361,9 @@ function describe(error: unknown, code: string, host: string, port: string): str
     case "ENETUNREACH":
       return `dial tcp ${addressOf(error) ?? host}:${port}: connect: network is unreachable`;
     case "ENOTFOUND":
-      return `dial tcp: lookup ${host}: no such host`;
+      return `dial tcp: lookup ${host}${nameServer()}: no such host`;
     case "EAI_AGAIN":
-      return `dial tcp: lookup ${host}: server misbehaving`;
+      return `dial tcp: lookup ${host}${nameServer()}: server misbehaving`;
     case "ECONNRESET":
     case "EPIPE":
       return "read tcp: connection reset by peer";
@@ -374,6 +375,13 @@ function describe(error: unknown, code: string, host: string, port: string): str
     default:
       return error instanceof Error ? error.message : String(error);
   }
+}
+
+/** ` on <address>:53` of the first name server. */
+function nameServer(): string {
+  const [first] = getServers();
+  if (first === undefined) return "";
+  return ` on ${/^\[.*\]:\d+$|^[^:]+:\d+$/.test(first) ? first : isIP(first) === 6 ? `[${first}]:53` : `${first}:53`}`;
 }
 
 function addressOf(error: unknown): string | undefined {

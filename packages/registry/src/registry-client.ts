@@ -119,15 +119,14 @@ export class RegistryClient {
   }
 
   async #head(host: RegistryHost, ref: Reference, target: string, opts: CallOptions): Promise<Descriptor> {
-    const request = this.#request(host, ref, { target, signal: opts.signal });
+    const request = { ...this.#request(host, ref, { target, signal: opts.signal }), retry: "quick" } as const;
     let response = await accessChecked("pull", hostRequest({ ...request, method: "HEAD" }, this.#env(false)));
     if (response.status === 403) {
       // The answer to a HEAD has no text; the same GET says why.
       response.body.destroy();
       response = await hostRequest({ ...request, method: "GET" }, this.#env(false));
     }
-    if (response.status > 299)
-      throw await errorFromResponse(response, response.status === 403 ? "GET" : "HEAD");
+    if (response.status > 299) throw await errorFromResponse(response, "HEAD");
     const length = response.headers["content-length"];
     const header = response.headers["docker-content-digest"];
     const digest = ref.digest ?? (typeof header === "string" && header !== "" ? header : undefined);

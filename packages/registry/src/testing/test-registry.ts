@@ -255,7 +255,7 @@ export class TestRegistry implements AsyncDisposable {
     const found = digest !== undefined && repo.blobs.has(digest) ? this.manifests.get(digest) : undefined;
     if (!found) return fail(res, 404, "MANIFEST_UNKNOWN", "manifest unknown");
     const noDigest = at.fault?.action.kind === "noDigest";
-    const body = at.fault?.action.kind === "corrupt" ? Buffer.from(found.body).fill(32, 0, 1) : found.body;
+    const body = at.fault?.action.kind === "corrupt" ? flipped(found.body) : found.body;
     res.writeHead(200, {
       "content-type": found.mediaType,
       "content-length": body.length,
@@ -294,7 +294,7 @@ export class TestRegistry implements AsyncDisposable {
     const from = range ? Number(range[1]) : 0;
     const to = range?.[2] ? Math.min(Number(range[2]) + 1, body.length) : body.length;
     let part = body.subarray(from, to);
-    if (action?.kind === "corrupt") part = Buffer.from(part).fill(0x21, 0, 1);
+    if (action?.kind === "corrupt") part = flipped(part);
     res.writeHead(range ? 206 : 200, {
       "content-type": "application/octet-stream",
       "content-length": part.length,
@@ -360,6 +360,13 @@ export class TestRegistry implements AsyncDisposable {
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
   }
+}
+
+/** The same bytes but for one bit. */
+function flipped(bytes: Uint8Array): Buffer {
+  const copy = Buffer.from(bytes);
+  if (copy.length > 0) copy[0] = copy[0]! ^ 1;
+  return copy;
 }
 
 async function chunksOf(source: AsyncIterable<Buffer>): Promise<Buffer[]> {

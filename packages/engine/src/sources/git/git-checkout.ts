@@ -95,13 +95,15 @@ function moveUp(workTree: string, subdir: string, dir: string): void {
   let path = workTree;
   for (const part of subdir.split("/")) {
     path = join(path, part);
+    const at = relative(workTree, path);
     const stat = lstatSync(path, { throwIfNoEntry: false });
-    if (stat === undefined)
-      throw invalid(`invalid subdir ${subdir}: lstat ${part}: no such file or directory`);
-    if (!stat.isDirectory()) {
+    if (stat === undefined) {
       throw invalid(
-        `invalid subdir ${subdir}: git subpath ${JSON.stringify(subdir)} contains non-directory ${JSON.stringify(part)}`,
+        `invalid subdir ${subdir}: failed to lstat "${at}": statat ${at}: no such file or directory`,
       );
+    }
+    if (!stat.isDirectory()) {
+      throw invalid(`invalid subdir ${subdir}: git subpath "${subdir}" contains non-directory "${at}"`);
     }
   }
   for (const name of readdirSync(path, { encoding: "buffer" })) {

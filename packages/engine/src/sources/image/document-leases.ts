@@ -55,3 +55,8 @@ export class DocumentLeases {
     }
   }
 }
+
+/** Ends the hold that recent pulls have on their documents; for pruning (BuildKit's `CancelCacheLeases`). */
+export function dropPullLeases(leases: LeaseStore): void {
+  for (const { id } of leases.list()) if (id.startsWith(PULL)) leases.delete(id);
+}

@@ -13,7 +13,7 @@ import { attestationChain } from "./attestation-chain.ts";
 import type { DocumentLeases } from "./document-leases.ts";
 import { type ImageOrigin, layoutOrigin, type OriginServices, registryOrigin } from "./image-origin.ts";
 import { parseImageReference, parseLayoutReference } from "./image-reference.ts";
-import { type PulledImage, pullManifests } from "./pull-manifests.ts";
+import { type ImageLayer, imageLayers, type PulledImage, pullManifests } from "./pull-manifests.ts";
 
 /** Services of the image sources. */
 export interface ImageSourceServices extends OriginServices {
@@ -159,7 +159,7 @@ async function describeImage(
 class ImageInstance implements SourceInstance {
   readonly #request: ImageRequest;
   readonly #services: ImageSourceServices;
-  #pulled: PulledImage | undefined;
+  #pulled: (PulledImage & { readonly layers: readonly ImageLayer[] }) | undefined;
 
   constructor(request: ImageRequest, services: ImageSourceServices) {
     this.#request = request;
@@ -210,7 +210,7 @@ class ImageInstance implements SourceInstance {
     }
   }
 
-  async #pull(ctx: OpContext): Promise<PulledImage> {
+  async #pull(ctx: OpContext): Promise<PulledImage & { readonly layers: readonly ImageLayer[] }> {
     if (this.#pulled !== undefined) return this.#pulled;
     const { checksum, layerLimit, platform } = this.#request;
     const origin = this.#request.origin(ctx.sessions.ids());
@@ -223,13 +223,13 @@ class ImageInstance implements SourceInstance {
         `image digest ${pulled.main.digest} for ${origin.name} does not match expected checksum ${checksum}`,
       );
     }
-    if (layerLimit !== undefined && layerLimit > pulled.layers.length) {
+    const layers = imageLayers(pulled);
+    if (layerLimit !== undefined && layerLimit > layers.length) {
       throw invalid(
-        `layer limit ${layerLimit} is greater than the number of layers in the image ${pulled.layers.length}`,
+        `layer limit ${layerLimit} is greater than the number of layers in the image ${layers.length}`,
       );
     }
-    this.#pulled =
-      layerLimit === undefined ? pulled : { ...pulled, layers: pulled.layers.slice(0, layerLimit) };
+    this.#pulled = { ...pulled, layers: layers.slice(0, layerLimit) };
     return this.#pulled;
   }
 

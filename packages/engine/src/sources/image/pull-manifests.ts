@@ -33,7 +33,6 @@ export interface PulledImage {
   readonly manifest: Manifest;
   readonly config: Descriptor;
   readonly configData: Uint8Array;
-  readonly layers: readonly ImageLayer[];
   /** Index, manifest and config, in the content store. */
   readonly documents: readonly Descriptor[];
 }
@@ -69,8 +68,7 @@ export async function pullManifests(
   if (!found) {
     throw new BuildError("not_found", `no match for platform in manifest: not found`);
   }
-  const layers = imageLayers(found.manifest, found.configData);
-  return { main, ...found, layers, documents: pull.documents };
+  return { main, ...found, documents: pull.documents };
 }
 
 class Pull {
@@ -183,13 +181,13 @@ function configPlatform(data: Uint8Array): Platform | undefined {
 }
 
 /** Pairs layers with diff ids; their numbers must agree. */
-function imageLayers(manifest: Manifest, configData: Uint8Array): ImageLayer[] {
+export function imageLayers({ manifest, configData }: PulledImage): ImageLayer[] {
   const rootfs = parseConfig(configData).rootfs;
   const ids = typeof rootfs === "object" && rootfs !== null && "diff_ids" in rootfs ? rootfs.diff_ids : [];
   const diffIds: unknown[] = Array.isArray(ids) ? ids : [];
   if (diffIds.length !== manifest.layers.length) {
     throw invalid(
-      `mismatched image rootfs and manifest layers: ${diffIds.length} diff ids, ${manifest.layers.length} layers`,
+      `mismatched image rootfs and manifest layers [${diffIds.join(" ")}] [${manifest.layers.map((layer) => layer.digest).join(" ")}]`,
     );
   }
   return manifest.layers.map((layer, i) => {
