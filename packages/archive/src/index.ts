@@ -4,6 +4,7 @@ export { overlayChanges, sameFile, treeChanges } from "./changes.ts";
 export { type Chunks, type CompressOptions, checkCompression, compress } from "./compress.ts";
 export { type DecompressOptions, decompress, detectCompression, MAGIC_BYTES } from "./decompress.ts";
 export { diffLayer, layerChanges } from "./diff.ts";
+export { GrowingFile, type GrowingFileMemory, readGrowing } from "./growing-file.ts";
 export { copyFromLower, fixImplicitDirs } from "./layer-applier.ts";
 export {
   type HashResult,

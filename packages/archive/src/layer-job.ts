@@ -6,6 +6,7 @@ import { applyLayer } from "./apply.ts";
 import { type Chunks, type CompressOptions, compress } from "./compress.ts";
 import { decompress } from "./decompress.ts";
 import { diffLayer } from "./diff.ts";
+import { type GrowingFileMemory, readGrowing } from "./growing-file.ts";
 import { rewriteTimestamps } from "./rewrite.ts";
 import type { ApplyOptions, ApplyResult, DiffOptions, LayerBlob } from "./types.ts";
 
@@ -23,6 +24,8 @@ export type LayerJob =
       readonly opts: Plain<ApplyOptions>;
       /** Refuse (after unpacking) a layer with another digest. */
       readonly diffId?: Digest;
+      /** Where the file is still being written, before it becomes `file`. */
+      readonly growing?: { readonly path: string; readonly memory: GrowingFileMemory };
     }
   | {
       readonly kind: "diff";
@@ -79,7 +82,8 @@ export async function runLayerJob(
 }
 
 async function apply(job: LayerJob & { kind: "apply" }, ctx: LayerJobContext): Promise<ApplyResult> {
-  const result = await applyLayer(observed(readFile(job.file), ctx), job.dir, {
+  const source = job.growing ? readGrowing(job.growing, job.file, ctx.signal) : readFile(job.file);
+  const result = await applyLayer(observed(source, ctx), job.dir, {
     ...job.opts,
     signal: ctx.signal,
   });

@@ -11,6 +11,11 @@ export class LayerPool implements AsyncDisposable {
     this.#threads = new ThreadPool(entryPath(import.meta.url, "layer-worker"), threads);
   }
 
+  /** How many jobs could start right now. */
+  get free(): number {
+    return this.#threads.free;
+  }
+
   /** Does a job on a free thread. @throws what `runLayerJob` throws, the reason of `signal` */
   run<J extends LayerJob>(job: J, ctx: LayerJobContext): Promise<LayerJobResults[J["kind"]]> {
     return this.#threads.run<LayerJobResults[J["kind"]]>(job, ctx);

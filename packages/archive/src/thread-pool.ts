@@ -4,6 +4,7 @@ import { BuildError, createDeferred, type Deferred, Semaphore } from "@kiln/base
 import type { LayerJobContext } from "./layer-job.ts";
 import { type FromWorker, fromPlainError, type ToWorker } from "./thread-message.ts";
 
+const MIN_THREADS = 4;
 const MAX_THREADS = 8;
 
 interface Running {
@@ -26,11 +27,21 @@ export class ThreadPool<Job> implements AsyncDisposable {
   readonly #idle: Thread[] = [];
   readonly #all = new Set<Thread>();
   #closed = false;
+  #free: number;
 
-  /** `entry`: file of the program. `threads`: at most this many; by default one for each processor, at least 2 and at most 8. */
-  constructor(entry: string, threads: number = Math.min(MAX_THREADS, Math.max(2, availableParallelism()))) {
+  /** `entry`: file of the program. `threads`: at most this many; by default one for each processor, at least 4 (some only wait) and at most 8. */
+  constructor(
+    entry: string,
+    threads: number = Math.min(MAX_THREADS, Math.max(MIN_THREADS, availableParallelism())),
+  ) {
     this.#entry = entry;
     this.#permits = new Semaphore(threads);
+    this.#free = threads;
+  }
+
+  /** How many jobs could start right now. */
+  get free(): number {
+    return this.#free;
   }
 
   /** Does a job on a free thread. @throws what the job throws as a `BuildError`, the reason of `signal` */
@@ -41,6 +52,7 @@ export class ThreadPool<Job> implements AsyncDisposable {
     const deferred = createDeferred<unknown>();
     thread.running = { deferred, onProgress: ctx.onProgress };
     thread.worker.ref();
+    this.#free--;
     const onAbort = (): void => this.#post(thread, { kind: "cancel" });
     ctx.signal.addEventListener("abort", onAbort, { once: true });
     try {
@@ -53,6 +65,7 @@ export class ThreadPool<Job> implements AsyncDisposable {
     } finally {
       ctx.signal.removeEventListener("abort", onAbort);
       thread.running = undefined;
+      this.#free++;
       if (this.#all.has(thread)) {
         thread.worker.unref();
         this.#idle.push(thread);

@@ -1,3 +1,4 @@
+import type { GrowingFile } from "@kiln/archive";
 import { BuildError, isBuildError, Semaphore } from "@kiln/base";
 import type { Descriptor } from "@kiln/oci";
 import { Flights } from "./flights.ts";
@@ -6,6 +7,11 @@ import type { BlobProvider, RefContext } from "./ref.ts";
 import type { RefDeps } from "./ref-deps.ts";
 
 const MAX_DOWNLOADS = 8;
+
+/** A context with somebody who reads the blob while it comes; only asked when this call starts the download. */
+export interface FetchContext extends RefContext {
+  readonly growing?: (path: string) => GrowingFile;
+}
 
 /** Gets the blobs of records when they are needed, each once, verified. */
 export class BlobFetcher {
@@ -38,12 +44,14 @@ export class BlobFetcher {
    *
    * @throws `not_found` when nobody is known to have it, `data_loss` when what came was something else
    */
-  async ensure(record: CacheRecord, desc: Descriptor, ctx: RefContext): Promise<void> {
+  async ensure(record: CacheRecord, desc: Descriptor, ctx: FetchContext): Promise<void> {
     if (this.#deps.content.has(desc.digest)) return;
-    await this.#flights.run(desc.digest, ctx, (shared) => this.#fetch(record, desc, shared));
+    await this.#flights.run(desc.digest, ctx, (shared) =>
+      this.#fetch(record, desc, { ...shared, ...(ctx.growing ? { growing: ctx.growing } : {}) }),
+    );
   }
 
-  async #fetch(record: CacheRecord, desc: Descriptor, ctx: RefContext): Promise<void> {
+  async #fetch(record: CacheRecord, desc: Descriptor, ctx: FetchContext): Promise<void> {
     const { content } = this.#deps;
     using _permit = await this.#permits.acquire(ctx.signal);
     if (content.has(desc.digest)) return;
@@ -63,6 +71,7 @@ export class BlobFetcher {
       ...(desc.size > 0 ? { sizeBytes: desc.size } : {}),
       labels,
       signal: ctx.signal,
+      ...(ctx.growing ? { growing: ctx.growing } : {}),
     });
     report(desc.size, true);
   }

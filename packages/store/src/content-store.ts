@@ -2,6 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { createReadStream, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
+import type { GrowingFile } from "@kiln/archive";
 import { BuildError, type Clock, systemClock } from "@kiln/base";
 import { newId } from "@kiln/formats";
 import { type Descriptor, type Digest, digestHex, parseDigest } from "@kiln/oci";
@@ -264,11 +265,13 @@ class FileBlobWriter implements BlobWriter {
   #pendingBytes = 0;
   #offset = 0;
   #open = true;
+  readonly #growing: GrowingFile | undefined;
 
   constructor(path: string, file: FileHandle, ctx: WriterContext) {
     this.#path = path;
     this.#file = file;
     this.#ctx = ctx;
+    this.#growing = ctx.expected.growing?.(path);
   }
 
   get offset(): number {
@@ -293,7 +296,9 @@ class FileBlobWriter implements BlobWriter {
     const parts = this.#pending;
     this.#pending = [];
     this.#pendingBytes = 0;
-    if (parts.length > 0) await this.#file.writeFile(Buffer.concat(parts));
+    if (parts.length === 0) return;
+    await this.#file.writeFile(Buffer.concat(parts));
+    this.#growing?.grow(this.#offset);
   }
 
   async commit(expected: BlobExpectation = {}): Promise<Descriptor> {
@@ -308,6 +313,7 @@ class FileBlobWriter implements BlobWriter {
         throw new BuildError("data_loss", `unexpected digest: got ${digest}, expected ${want.digest}`);
       }
       await this.#flush();
+      this.#growing?.end(true);
       await this.#file.sync();
       this.#open = false;
       await this.#file.close();
@@ -319,6 +325,7 @@ class FileBlobWriter implements BlobWriter {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#growing?.end(false);
     if (this.#open) {
       this.#open = false;
       await this.#file.close();

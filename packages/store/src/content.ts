@@ -1,3 +1,4 @@
+import type { GrowingFile } from "@kiln/archive";
 import type { Descriptor, Digest } from "@kiln/oci";
 
 /** What the store knows about one blob. Times in milliseconds since the epoch. */
@@ -15,6 +16,8 @@ export interface BlobExpectation {
   /** Refuses more bytes than this when the size isn't known. */
   readonly maxBytes?: number;
   readonly labels?: Readonly<Record<string, string>>;
+  /** Called with the file that is being written, for those who read it as it grows (before it is verified). */
+  readonly growing?: (path: string) => GrowingFile;
 }
 
 /**

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -73,6 +74,29 @@ for (const snapshotter of ["overlayfs", "native"] as const) {
           code: "not_found",
         },
       );
+    });
+
+    test("a large layer is unpacked while it comes", async () => {
+      await using t = await open();
+      const content = randomBytes(2_000_000).toString("base64");
+      const layer = await layerOf({ name: "a", content });
+      await using base = await t.pull(layer);
+      await base.extract(ctx);
+      assert.equal((await treeOf(base)).a, content);
+      assert.equal(t.store.content.has(layer.desc.digest), true);
+      const other = await layerOf({ name: "b", content });
+      await using cut = await t.pull(other);
+      t.blobs.set(other.desc.digest, other.bytes.subarray(0, 1_500_000));
+      await assert.rejects(cut.extract(ctx), /unexpected size/);
+      const flipped = Buffer.from(other.bytes);
+      flipped[1_400_000] = (flipped[1_400_000] as number) ^ 1;
+      t.blobs.set(other.desc.digest, flipped);
+      await assert.rejects(cut.extract(ctx), { code: "data_loss" });
+      assert.equal(t.store.content.has(other.desc.digest), false);
+      t.blobs.set(other.desc.digest, other.bytes);
+      await cut.extract(ctx);
+      assert.equal((await treeOf(cut)).b, content);
+      assert.equal([...t.store.snapshotter.walk()].length, 2);
     });
 
     test("a blob damaged on disk is fetched again", async () => {

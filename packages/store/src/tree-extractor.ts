@@ -1,5 +1,5 @@
-import { type ApplyResult, fixImplicitDirs, type LayerJob } from "@kiln/archive";
-import { BuildError, DisposableStore, isBuildError } from "@kiln/base";
+import { type ApplyResult, fixImplicitDirs, GrowingFile, type LayerJob } from "@kiln/archive";
+import { BuildError, createDeferred, DisposableStore, isBuildError } from "@kiln/base";
 import type { Descriptor } from "@kiln/oci";
 import { localMount, type Mount } from "@kiln/sys";
 import type { BlobFetcher } from "./blob-fetcher.ts";
@@ -15,6 +15,17 @@ interface StagedLayer {
   readonly staged: StagedSnapshot;
   readonly implicitDirs: readonly string[];
 }
+
+interface ApplyTo {
+  readonly blob: Descriptor;
+  readonly dir: string;
+  readonly whiteouts: "overlay" | "remove";
+  /** The blob is still being written. */
+  readonly growing?: GrowingFile;
+}
+
+/** Layers from this size on are unpacked while they are downloaded. */
+const MIN_STREAMED_BYTES = 1 << 20;
 
 /** Makes the trees of records: downloads and unpacks layers, lays merges and diffs. Each once at a time. */
 export class TreeExtractor {
@@ -99,22 +110,50 @@ export class TreeExtractor {
   }
 
   async #stage(record: CacheRecord, blob: Descriptor, ctx: RefContext): Promise<StagedLayer> {
-    const { snapshotter } = this.#deps;
+    const { snapshotter, content, layers } = this.#deps;
     for (let tries = 0; ; tries++) {
-      await this.#blobs.ensure(record, blob, ctx);
+      const mayStream = blob.size >= MIN_STREAMED_BYTES && layers.free > 1 && !content.has(blob.digest);
+      if (!mayStream) await this.#blobs.ensure(record, blob, ctx);
       const staged = await (snapshotter.stage as () => Promise<StagedSnapshot>)();
       try {
-        const { implicitDirs } = await this.#apply(
-          record,
-          { blob, dir: staged.dir, whiteouts: "overlay" },
-          ctx,
-        );
-        return { staged, implicitDirs };
+        const to: ApplyTo = { blob, dir: staged.dir, whiteouts: "overlay" };
+        const result = mayStream
+          ? await this.#fetchAndApply(record, to, ctx)
+          : await this.#apply(record, to, ctx);
+        return { staged, implicitDirs: result.implicitDirs };
       } catch (error) {
         await snapshotter.remove(staged.id);
         await this.#retryOrThrow(record, { blob, error, tries }, ctx);
       }
     }
+  }
+
+  /** Unpacks a layer while it is being downloaded. What fails the download fails both. */
+  async #fetchAndApply(record: CacheRecord, to: ApplyTo, ctx: RefContext): Promise<ApplyResult> {
+    const begun = createDeferred<GrowingFile | undefined>();
+    const growing = (path: string): GrowingFile => {
+      const file = new GrowingFile(path);
+      begun.resolve(file);
+      return file;
+    };
+    const fetched = this.#blobs.ensure(record, to.blob, { ...ctx, growing });
+    // Somebody else may be downloading it; then there is nothing to read along.
+    fetched.then(
+      () => begun.resolve(undefined),
+      () => begun.resolve(undefined),
+    );
+    const file = await begun.promise;
+    if (!file) {
+      await fetched;
+      return await this.#apply(record, to, ctx);
+    }
+    const [fetch, applied] = await Promise.allSettled([
+      fetched,
+      this.#apply(record, { ...to, growing: file }, ctx),
+    ]);
+    if (fetch.status === "rejected") throw fetch.reason;
+    if (applied.status === "rejected") throw applied.reason;
+    return applied.value;
   }
 
   async #applyOnParent(record: CacheRecord, from: LayerSource, ctx: RefContext): Promise<void> {
@@ -139,11 +178,7 @@ export class TreeExtractor {
     }
   }
 
-  async #apply(
-    record: CacheRecord,
-    to: { readonly blob: Descriptor; readonly dir: string; readonly whiteouts: "overlay" | "remove" },
-    ctx: RefContext,
-  ): Promise<ApplyResult> {
+  async #apply(record: CacheRecord, to: ApplyTo, ctx: RefContext): Promise<ApplyResult> {
     const { content, layers, snapshotter } = this.#deps;
     const { digest, size } = to.blob;
     const report = (current: number, done: boolean): void =>
@@ -151,6 +186,7 @@ export class TreeExtractor {
     const job: LayerJob & { kind: "apply" } = {
       kind: "apply",
       file: content.path(digest),
+      ...(to.growing ? { growing: { path: to.growing.path, memory: to.growing.memory } } : {}),
       dir: to.dir,
       opts: { whiteouts: to.whiteouts, overlayXattrPrefix: snapshotter.xattrPrefix },
       ...(record.state.diffId ? { diffId: record.state.diffId } : {}),

@@ -72,7 +72,8 @@ export class StoreFixture implements AsyncDisposable {
         const bytes = this.blobs.get(desc.digest);
         if (!bytes) throw new Error(`no blob ${desc.digest}`);
         return (async function* () {
-          for (let at = 0; at < bytes.length; at += 50) yield bytes.subarray(at, at + 50);
+          const step = Math.max(50, bytes.length >> 6);
+          for (let at = 0; at < bytes.length; at += step) yield bytes.subarray(at, at + step);
         })();
       },
       onWarning: (message) => this.warnings.push(message),
