@@ -30,7 +30,6 @@ export function encodeOp(op: Op): Uint8Array {
       writer.int(2, input.index);
     });
   }
-  if (op.body !== undefined) encodeBody(op.body);
   const platform = op.platform;
   if (platform !== undefined) {
     writer.message(10, () => {
@@ -42,6 +41,8 @@ export function encodeOp(op: Op): Uint8Array {
     });
   }
   if (op.constraints !== undefined) writer.message(11, () => writer.strings(1, op.constraints));
+  // Go's protobuf writes the fields of a oneof behind all others.
+  if (op.body !== undefined) encodeBody(op.body);
   return writer.finish();
 }
 

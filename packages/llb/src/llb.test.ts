@@ -67,10 +67,26 @@ function everything(): Definition {
   return merge([built.root, handed[0]!, diff(built.root, git("https://h/r.git", { ref: "main" }))]).marshal();
 }
 
-test("ops are encoded as protobuf encodes what they decode to", () => {
+test("ops are encoded as protobuf encodes what they decode to, with the oneof last", () => {
   const { def } = everything();
   assert.ok(def.length > 8);
-  for (const bytes of def) assert.deepEqual(toBinary(OpSchema, fromBinary(OpSchema, bytes)), bytes);
+  for (const bytes of def) {
+    const op = fromBinary(OpSchema, bytes);
+    const again = toBinary(OpSchema, op);
+    assert.equal(again.length, bytes.length);
+    const { inputs, platform, constraints, op: body } = op;
+    const front = toBinary(
+      OpSchema,
+      create(OpSchema, {
+        inputs,
+        ...(platform ? { platform } : {}),
+        ...(constraints ? { constraints } : {}),
+      }),
+    );
+    assert.deepEqual(bytes.subarray(0, front.length), front);
+    const back = toBinary(OpSchema, create(OpSchema, { op: body }));
+    assert.deepEqual(bytes.subarray(front.length), back);
+  }
 });
 
 test("a definition survives its message, and a state made from it keeps every byte", () => {

@@ -105,7 +105,7 @@ class FileParser {
       if (directive !== undefined) this.#comments.pop();
       if (directive?.name === "escape") {
         if (directive.value !== "`" && directive.value !== "\\") {
-          throw new Problem(`invalid escapeToken token '${directive.value}' does not match \` or \\`);
+          throw new Problem(`invalid escape token '${directive.value}' does not match \` or \\`);
         }
         this.#escapeToken = directive.value;
       }
