@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { gatewayCaps, llbCaps } from "@kiln/api/caps";
 import { SourceInfoSchema, SourceOpSchema } from "@kiln/api/pb";
 import { decompress } from "@kiln/archive";
-import { BuildError } from "@kiln/base";
+import { BuildError, wrapError } from "@kiln/base";
 import {
   buildDockerfile,
   type FrontendResult as DockerfileResult,
@@ -220,15 +220,19 @@ async function resolveImage(
     source.attrs["oci.session"] = options.store.sessionId;
     source.attrs["oci.store"] = options.store.storeId;
   }
-  const found = await bridge.resolveSourceMetadata(
-    source,
-    {
-      platform: options.platform,
-      logName: options.logName ?? "",
-      resolveMode: options.resolveMode ?? "",
-    },
-    signal,
-  );
+  const found = await bridge
+    .resolveSourceMetadata(
+      source,
+      {
+        platform: options.platform,
+        logName: options.logName ?? "",
+        resolveMode: options.resolveMode ?? "",
+      },
+      signal,
+    )
+    .catch((error: unknown) => {
+      throw wrapError(error, `failed to resolve source metadata for ${ref}`);
+    });
   const { identifier } = found.source;
   const at = identifier.indexOf("://");
   if (found.image === undefined) return { redirect: identifier };

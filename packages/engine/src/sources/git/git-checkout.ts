@@ -8,7 +8,7 @@ import {
   renameSync,
   rmSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { wrapError } from "@kiln/base";
 import { newId } from "@kiln/formats";
 import { redactCredentials } from "../redact.ts";
