@@ -134,6 +134,8 @@ class Receiver {
       this.#opts.signal?.throwIfAborted();
       if (packet === undefined)
         throw new BuildError("unavailable", "the sender left before the transfer was done");
+      this.#receivedBytes += packet.wireBytes ?? 0;
+      this.#opts.onProgress?.(this.#receivedBytes, false);
       if (packet.type === "fin") break;
       await this.#onPacket(packet);
       for (let fetch = this.#next(); fetch !== undefined; fetch = this.#next()) {
@@ -150,10 +152,8 @@ class Receiver {
   #onPacket(packet: Packet): Promise<void> | undefined {
     switch (packet.type) {
       case "stat":
-        this.#count(64 + (packet.stat?.path.length ?? 0));
         return packet.stat === undefined ? this.#onAllSent() : this.#onStat(packet.stat);
       case "data":
-        this.#count(packet.data.length);
         this.#onData(packet.id, packet.data);
         return undefined;
       case "error":
@@ -163,11 +163,6 @@ class Receiver {
       case "fin":
         throw new BuildError("invalid_argument", `unexpected ${packet.type} packet from the sender`);
     }
-  }
-
-  #count(sizeBytes: number): void {
-    this.#receivedBytes += sizeBytes;
-    this.#opts.onProgress?.(this.#receivedBytes, false);
   }
 
   #onStat(stat: Stat): Promise<void> | undefined {

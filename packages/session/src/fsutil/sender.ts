@@ -80,7 +80,7 @@ class Sender {
         }
         if (isGoRegular(stat.mode)) this.#files.set(id, stat.path);
         id++;
-        await this.#send({ type: "stat", stat }, 64 + stat.path.length);
+        await this.#send({ type: "stat", stat });
       }
     } catch (error) {
       await this.#stream.send({ type: "error", message: errorMessage(error) }).catch(() => undefined);
@@ -89,12 +89,12 @@ class Sender {
     await this.#stream.send({ type: "stat", stat: undefined });
   }
 
-  async #send(packet: Packet, sizeBytes: number): Promise<void> {
+  async #send(packet: Packet): Promise<void> {
     if (this.#stopped) throw new BuildError("canceled", "the transfer has ended");
     this.#opts.signal?.throwIfAborted();
-    this.#sentBytes += sizeBytes;
-    this.#opts.onProgress?.(this.#sentBytes, false);
     await this.#stream.send(packet);
+    this.#sentBytes += packet.wireBytes ?? 0;
+    this.#opts.onProgress?.(this.#sentBytes, false);
     if (this.#pace.due) await this.#pace.rest();
   }
 
@@ -150,7 +150,7 @@ class Sender {
         for (;;) {
           const n = readSync(fd, buffer, 0, buffer.length, null);
           if (n === 0) break;
-          await this.#send({ type: "data", id, data: buffer.subarray(0, n) }, n);
+          await this.#send({ type: "data", id, data: buffer.subarray(0, n) });
         }
       } finally {
         closeSync(fd);

@@ -5,12 +5,16 @@ import { encodePath } from "@kiln/sys";
 import { type Stat, textFromWire } from "./stat.ts";
 
 /** What travels in a transfer. A `stat` packet without stat says that all entries were sent. */
-export type Packet =
+export type Packet = (
   | { readonly type: "stat"; readonly stat: Stat | undefined }
   | { readonly type: "request"; readonly id: number }
   | { readonly type: "data"; readonly id: number; readonly data: Uint8Array }
   | { readonly type: "fin" }
-  | { readonly type: "error"; readonly message: string };
+  | { readonly type: "error"; readonly message: string }
+) & {
+  /** Size on the wire, noted by the codec; what progress counts. */
+  wireBytes?: number;
+};
 
 const none = new Uint8Array(0);
 
@@ -18,7 +22,18 @@ const none = new Uint8Array(0);
  * fsutil's packets as bytes. Written by hand because paths need not be UTF-8 (protobuf-es would replace what
  * isn't) and because a large context is a million of them.
  */
-export const packetCodec: Codec<Packet, Packet> = { encode: encodePacket, decode: decodePacket };
+export const packetCodec: Codec<Packet, Packet> = {
+  encode(packet) {
+    const bytes = encodePacket(packet);
+    packet.wireBytes = bytes.length;
+    return bytes;
+  },
+  decode(bytes) {
+    const packet = decodePacket(bytes);
+    packet.wireBytes = bytes.length;
+    return packet;
+  },
+};
 
 function encodePacket(packet: Packet): Uint8Array {
   const w = new BinaryWriter();
