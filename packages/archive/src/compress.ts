@@ -54,10 +54,21 @@ export function compress(source: Chunks, opts: CompressOptions): AsyncIterable<U
     case "gzip":
       return gzip(source, opts.level ?? 6);
     case "zstd":
-      return zstd(source, opts.level ? Math.min(opts.level, 22) : 3);
+      return zstd(source, zstdLevel(opts.level));
     default:
       return plain(source);
   }
+}
+
+/**
+ * BuildKit's compressor knows four levels, to which it maps the official ones; so does this, lest a level that
+ * is quick there takes minutes here.
+ */
+function zstdLevel(level: number | undefined): number {
+  if (level === undefined || level === 0) return 3;
+  if (level < 3) return 1;
+  if (level < 6) return 3;
+  return level < 10 ? 7 : 11;
 }
 
 export type Chunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;

@@ -129,6 +129,7 @@ export class FileContentStore implements ContentStore {
     });
   }
 
+  /** The bytes are on disk; a rename or a row that a power failure undoes is repaired by the next start. */
   async #publish(
     path: string,
     blob: { readonly digest: Digest; readonly sizeBytes: number },
@@ -136,13 +137,6 @@ export class FileContentStore implements ContentStore {
   ): Promise<void> {
     const to = this.path(blob.digest);
     renameSync(path, to);
-    // The rename is durable before a row speaks of the blob.
-    const dir = await open(this.#blobDir, "r");
-    try {
-      await dir.sync();
-    } finally {
-      await dir.close();
-    }
     this.#remember(blob.digest, blob.sizeBytes, labels);
   }
 

@@ -61,7 +61,6 @@ test("the store survives kill -9 at any time", {
       const ids = await runAndKill(root, 30 + Math.random() * 600);
       await using store = await openStore({
         root,
-        synchronous: "normal",
         fetchBlob: async (desc) =>
           (async function* () {
             yield readFileSync(join(root, "registry", desc.digest));

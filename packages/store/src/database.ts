@@ -11,7 +11,10 @@ export type Row = Readonly<Record<string, SqlValue>>;
 
 /** How durable a commit is. */
 export interface DatabaseOptions {
-  /** `full` (default): a commit is on disk when it returns. `normal`: it survives a crash of the process only. */
+  /**
+   * `normal` (default): a transaction survives the end of the process at any time, `kill -9` included; a
+   * power failure may undo the last ones, in order. `full`: it is on disk when it returns.
+   */
   readonly synchronous?: "full" | "normal";
 }
 
@@ -22,6 +25,7 @@ export interface DatabaseOptions {
 export class Database implements Disposable {
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  readonly #full: boolean;
   #depth = 0;
   #closed = false;
 
@@ -29,18 +33,19 @@ export class Database implements Disposable {
   constructor(path: string, opts: DatabaseOptions = {}) {
     if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     this.#db = new DatabaseSync(path);
+    this.#full = opts.synchronous === "full";
     try {
-      this.#setUp(opts);
+      this.#setUp();
     } catch (error) {
       this.#db.close();
       throw error;
     }
   }
 
-  #setUp(opts: DatabaseOptions): void {
+  #setUp(): void {
     this.#db.exec(`
       PRAGMA journal_mode = WAL;
-      PRAGMA synchronous = ${opts.synchronous === "normal" ? "NORMAL" : "FULL"};
+      PRAGMA synchronous = ${this.#full ? "FULL" : "NORMAL"};
       PRAGMA busy_timeout = 5000;
       PRAGMA foreign_keys = ON;
       PRAGMA auto_vacuum = INCREMENTAL;
@@ -96,6 +101,20 @@ export class Database implements Disposable {
   /** All rows of a query. */
   all(sql: string, ...params: readonly SqlValue[]): readonly Row[] {
     return this.#prepare(sql).all(...params) as unknown as readonly Row[];
+  }
+
+  /**
+   * A transaction that is on disk when it returns, for what must not be undone by a power failure. Not inside
+   * another one.
+   */
+  durably<T>(fn: () => T): T {
+    if (this.#full) return this.transaction(fn);
+    this.#db.exec("PRAGMA synchronous = FULL");
+    try {
+      return this.transaction(fn);
+    } finally {
+      this.#db.exec("PRAGMA synchronous = NORMAL");
+    }
   }
 
   /** Everything that `fn` (synchronous) does happens, or nothing. Transactions nest. */

@@ -27,7 +27,7 @@ export interface StoreOptions {
   readonly snapshotter?: "auto" | "overlayfs" | "native";
   readonly fetchBlob: FetchBlob;
   readonly clock?: Clock;
-  /** See `DatabaseOptions`. */
+  /** See `DatabaseOptions`: a power failure costs the last seconds of the cache, as with snapshots. */
   readonly synchronous?: "full" | "normal";
   readonly isShared?: RefDeps["isShared"];
   /** Takes note of what went wrong in the background; the default is silence. */
@@ -132,6 +132,11 @@ function chooseSnapshotter(
   wanted: "auto" | "overlayfs" | "native",
   opts: { readonly root: string; readonly db: Database; readonly trees: TreePool; readonly clock: Clock },
 ): Snapshotter {
+  if (!["auto", "overlayfs", "native"].includes(wanted)) {
+    throw new BuildError("unimplemented", `snapshotter ${wanted} is not supported`, {
+      hint: "use auto, overlayfs or native",
+    });
+  }
   // Each kind has its own folder: with another kind than last time, every snapshot counts as lost.
   const native = (): Snapshotter => new NativeSnapshotter({ ...opts, root: join(opts.root, "native") });
   if (wanted === "native") return native();

@@ -13,7 +13,6 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 const store = await openStore({
   root,
-  synchronous: "normal",
   fetchBlob: async (desc) =>
     (async function* () {
       yield readFileSync(join(root, "registry", desc.digest));

@@ -66,7 +66,6 @@ export class StoreFixture implements AsyncDisposable {
     this.store = await openStore({
       root: this.root,
       clock: { now: () => this.now++ },
-      synchronous: "normal",
       fetchBlob: async (desc) => {
         this.fetched.push(desc.digest);
         const bytes = this.blobs.get(desc.digest);
