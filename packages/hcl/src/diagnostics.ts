@@ -75,7 +75,6 @@ export class DiagnosticsError extends Error {
   }
 }
 
-const EXCERPT_LINES = 5;
 const RULER = "--------------------";
 
 /**
@@ -83,34 +82,28 @@ const RULER = "--------------------";
  * affected ones, a ruler. Empty when the range lies outside the text.
  */
 export function formatExcerpt(text: string, range: Range): string {
-  const lines = text.replace(/\r?\n$/, "").split(/\r?\n/);
+  const lines = text.split("\n");
   const first = range.start.line;
-  const last = Math.max(range.end.line, first);
+  const last = Math.min(Math.max(range.end.line, first), lines.length);
   if (first < 1 || first > lines.length) return "";
-  let start = first;
-  let end = Math.min(last, lines.length);
-  let left = EXCERPT_LINES - (end - start + 1);
-  if (left <= 0) left = EXCERPT_LINES;
-  let before = 0;
-  while (before < left) {
-    const room = before;
-    if (end < lines.length) {
-      end++;
-      before++;
-    }
+  let [start, end] = [first, last];
+  const padding = first === last ? 4 : 2;
+  for (let shown = 0; shown < padding; shown++) {
     if (start > 1) {
       start--;
-      before++;
+      shown++;
     }
-    if (before === room) break;
+    if (end < lines.length) {
+      end++;
+      shown++;
+    }
   }
   const out = [`${range.filename}:${first}`, RULER];
   for (let line = start; line <= end; line++) {
     const mark = line >= first && line <= last ? ">>>" : "   ";
     out.push(`${String(line).padStart(4)} | ${mark} ${lines[line - 1] ?? ""}`);
   }
-  out.push(RULER);
-  return `${out.join("\n")}\n`;
+  return `${[...out, RULER].join("\n")}\n`;
 }
 
 /** The closest of some names, when one is near enough to be a typing error. */

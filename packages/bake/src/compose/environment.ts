@@ -1,0 +1,50 @@
+import { errorMessage } from "@kiln/base";
+import { decodeSource } from "@kiln/hcl";
+import type { BakeFile, BakeHost } from "../host.ts";
+import { joinPath } from "../paths.ts";
+import { parseDotEnv } from "./dotenv.ts";
+import { loadProject } from "./project.ts";
+
+/** The variables that Compose files see: those of `.env`, the environment over them, and `--var` over all. */
+export function composeEnvironment(
+  host: BakeHost,
+  vars: ReadonlyMap<string, string>,
+  fromEnvironment: boolean,
+): Map<string, string> {
+  const current = new Map(fromEnvironment ? host.environ() : []);
+  const path = joinPath(host.cwd, ".env");
+  const data = host.stat(path)?.kind === "file" ? host.readFile(path) : undefined;
+  const fromFile = new Map<string, string>();
+  if (data !== undefined) parseDotEnv(decodeSource(data), fromFile, (name) => current.get(name));
+  return new Map([...fromFile, ...current, ...vars]);
+}
+
+/** Whether a file is a Compose file. */
+export interface ComposeCheck {
+  readonly compose: boolean;
+  /** Why it isn't, when its name doesn't tell. */
+  readonly problem?: string;
+}
+
+/** Tells from the name, or else from the contents. Mistakes in a file named like a Compose file are thrown. */
+export function isComposeFile(
+  file: BakeFile,
+  environment: () => ReadonlyMap<string, string>,
+  host: BakeHost,
+): ComposeCheck {
+  const name = file.name.toLowerCase();
+  const validate = (): void => {
+    loadProject([{ name: "", data: file.data }], host, { environment: environment(), consistent: false });
+  };
+  if (name.endsWith(".yml") || name.endsWith(".yaml")) {
+    validate();
+    return { compose: true };
+  }
+  if (name.endsWith(".json") || name.endsWith(".hcl")) return { compose: false };
+  try {
+    validate();
+    return { compose: true };
+  } catch (error) {
+    return { compose: false, problem: errorMessage(error) };
+  }
+}

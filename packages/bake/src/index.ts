@@ -1,0 +1,19 @@
+export type { Grants, Json, OverrideRecord, TargetField } from "./fields/field.ts";
+export { type Group, Target } from "./fields/target.ts";
+export { TARGET_FIELDS, targetFields } from "./fields/target-fields.ts";
+export { DEFAULT_FILES, fileRelativePaths, filesFromEnvironment, readBakeFiles } from "./files.ts";
+export type { BakeFlags } from "./flags.ts";
+export type { BakeFile, BakeHost, HostStat } from "./host.ts";
+export type { VariableInfo } from "./language/evaluator.ts";
+export type { RemoteDefinition } from "./output/build-request.ts";
+export type { EntitlementPrompt, Entitlements } from "./output/entitlements.ts";
+export {
+  type BakeDefinition,
+  type BakeFailure,
+  type BakeOptions,
+  type BakeOutcome,
+  type BakePlan,
+  readBake,
+  readDefinition,
+} from "./read.ts";
+export type * from "./request.ts";
