@@ -6,12 +6,14 @@ import { BuildError, DisposableStore } from "@kiln/base";
 import { type Engine, gatewayHandlers } from "@kiln/engine";
 import { startZygote } from "@kiln/executor";
 import { addReflection, HealthStatus, type ListenAddress, type Listener, listen, Router } from "@kiln/grpc";
-import { SessionManager } from "@kiln/session";
+import { addContentService, SessionManager } from "@kiln/session";
+import type { Store } from "@kiln/store";
 import { type FileLock, tryLockFile } from "@kiln/sys";
 import { Collector } from "./collector.ts";
 import { composeEngine } from "./compose-engine.ts";
 import { composeWorker } from "./compose-worker.ts";
 import type { DaemonConfig } from "./config/config.ts";
+import { contentView } from "./content-view.ts";
 import { controlHandlers } from "./control/control-service.ts";
 import { openHistory } from "./history/open-history.ts";
 import { IdleTimer } from "./idle-timer.ts";
@@ -45,7 +47,15 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
   const collector = undo.use(new Collector(parts.store.refs, config.worker.gcPolicy, log));
   const idle = undo.use(new IdleTimer(config.idleTimeoutMs, () => stopping.stop("idle")));
   const health = new HealthStatus();
-  const router = createRouter(engine, { log, sessions, history, collector, idle, health });
+  const router = createRouter(engine, {
+    log,
+    sessions,
+    store: parts.store,
+    history,
+    collector,
+    idle,
+    health,
+  });
   const listeners: Listener[] = [];
   for (const address of config.addresses)
     listeners.push(await listen(router, listenAddress(address, config)));
@@ -64,6 +74,7 @@ function createRouter(
   at: {
     readonly log: Logger;
     readonly sessions: SessionManager;
+    readonly store: Store;
     readonly history: Awaited<ReturnType<typeof openHistory>>;
     readonly collector: Collector;
     readonly idle: IdleTimer;
@@ -82,6 +93,7 @@ function createRouter(
       engine,
       sessions: at.sessions,
       history: at.history,
+      leases: at.store.leases,
       afterBuild: () => at.collector.schedule(),
       busy: () => at.idle.hold(),
     }),
@@ -97,6 +109,7 @@ function createRouter(
       return engine.gateway.find(id, ctx.signal);
     }),
   );
+  addContentService(router, () => contentView(at.store.content));
   at.health.addTo(router);
   addReflection(router);
   return router;

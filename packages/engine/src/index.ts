@@ -51,6 +51,7 @@ export {
   type SolveRequest,
 } from "./solve/engine.ts";
 export { createPolicyEvaluator } from "./solve/session-policy.ts";
+export { withBuildCode } from "./solve/wire-code.ts";
 export { dropPullLeases } from "./sources/image/document-leases.ts";
 export { LocalSource } from "./sources/local.ts";
 export { SourceManager } from "./sources/source-manager.ts";

@@ -229,6 +229,10 @@ export class CacheManager implements RefManager, RefOwner {
     await this.pruner.prune(rules, onRecord, signal);
   }
 
+  async collectContent(graceMs: number): Promise<void> {
+    await this.pruner.collectContent(graceMs);
+  }
+
   async enforce(rules: readonly PruneOptions[]): Promise<void> {
     await this.pruner.enforce(rules);
   }

@@ -43,6 +43,8 @@ export interface RefManager extends AsyncDisposable {
     onRecord?: (record: UsageInfo) => void,
     signal?: AbortSignal,
   ): Promise<void>;
+  /** Removes blobs that neither a record nor a lease names and that are older than `graceMs`. */
+  collectContent(graceMs: number): Promise<void>;
   /** `prune` for the background: coalesces calls, safe at any time. */
   enforce(rules: readonly PruneOptions[]): Promise<void>;
   /** Called with the ids of records that were removed (the solver forgets their results). */

@@ -10,15 +10,17 @@ import {
 } from "@kiln/api/worker";
 import { BuildError } from "@kiln/base";
 import {
+  dropPullLeases,
   type Engine,
   KILN_BUILDKIT_VERSION,
   KILN_PACKAGE,
   KILN_REVISION,
   platformMessage,
+  withBuildCode,
 } from "@kiln/engine";
 import type { CallContext, ServiceHandlers } from "@kiln/grpc";
 import type { SessionManager } from "@kiln/session";
-import type { PruneOptions, UsageInfo } from "@kiln/store";
+import type { PruneOptions, Store, UsageInfo } from "@kiln/store";
 import type { History } from "../history/history.ts";
 import { solveRequestOf } from "./solve-request.ts";
 import { statusResponses } from "./status-wire.ts";
@@ -28,6 +30,7 @@ export interface ControlHost {
   readonly engine: Engine;
   readonly sessions: SessionManager;
   readonly history: History;
+  readonly leases: Store["leases"];
   /** Called after each build and prune: the background collection may run. */
   readonly afterBuild: () => void;
   /** Tells the daemon that it is in use, until disposed of. */
@@ -36,14 +39,17 @@ export interface ControlHost {
 
 /** Handlers of `moby.buildkit.v1.Control` (buildkit.md §2.1). */
 export function controlHandlers(host: ControlHost): ServiceHandlers<typeof Control> {
+  const builds = { running: 0 };
   return {
-    ...cacheHandlers(host),
+    ...cacheHandlers(host, builds),
     solve: async (message, ctx) => {
       using _busy = host.busy();
+      builds.running++;
       try {
-        const response = await host.engine.solve(solveRequestOf(message), ctx.signal);
+        const response = await withBuildCode(() => host.engine.solve(solveRequestOf(message), ctx.signal));
         return { ExporterResponse: Object.fromEntries(response) };
       } finally {
+        builds.running--;
         host.afterBuild();
       }
     },
@@ -71,7 +77,10 @@ export function controlHandlers(host: ControlHost): ServiceHandlers<typeof Contr
   };
 }
 
-function cacheHandlers(host: ControlHost): ServiceHandlers<typeof Control> {
+function cacheHandlers(
+  host: ControlHost,
+  builds: { readonly running: number },
+): ServiceHandlers<typeof Control> {
   const { refs } = host.engine.worker;
   return {
     diskUsage: async (message) => {
@@ -94,6 +103,7 @@ function cacheHandlers(host: ControlHost): ServiceHandlers<typeof Control> {
         maxUsedSpace: Number(message.maxUsedSpace),
         minFreeSpace: Number(message.minFreeSpace),
       };
+      dropPullLeases(host.leases);
       const work = refs
         .prune(
           [rule],
@@ -103,6 +113,8 @@ function cacheHandlers(host: ControlHost): ServiceHandlers<typeof Control> {
           },
           ctx.signal,
         )
+        // what a build has fetched but not yet named is safe for a while; without builds there is no such thing
+        .then(() => (builds.running === 0 ? refs.collectContent(0) : undefined))
         .catch((error: unknown) => {
           failure = error;
         })

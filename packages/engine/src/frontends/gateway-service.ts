@@ -16,6 +16,7 @@ import { type Platform as PlatformMessage, PlatformSchema, SourceOpSchema } from
 import { BuildError } from "@kiln/base";
 import { type CallContext, errorFromStatus, type ServiceHandlers } from "@kiln/grpc";
 import type { Platform } from "@kiln/oci";
+import { withBuildCode } from "../solve/wire-code.ts";
 import { platformOf } from "../sources/source-manager.ts";
 import type { SourceMetadata, SourceMetadataOptions } from "../sources/source-metadata.ts";
 import type { GatewayBridge } from "./gateway-bridge.ts";
@@ -35,9 +36,13 @@ function solveHandlers(find: FindGateway): ServiceHandlers<typeof LLBBridge> {
   return {
     ping: async (_request, ctx) => pong(await find(ctx)),
     inputs: async (_request, ctx) => ({ Definitions: Object.fromEntries((await find(ctx)).inputs) }),
-    solve: async (request, ctx) => (await find(ctx)).solve(request, ctx.signal),
+    solve: async (request, ctx) => {
+      const gateway = await find(ctx);
+      return withBuildCode(() => gateway.solve(request, ctx.signal));
+    },
     evaluate: async (request, ctx) => {
-      await (await find(ctx)).tree(request.Ref, ctx.signal);
+      const gateway = await find(ctx);
+      await withBuildCode(() => gateway.tree(request.Ref, ctx.signal));
       return {};
     },
     return: async (request, ctx) => {
@@ -59,24 +64,40 @@ function solveHandlers(find: FindGateway): ServiceHandlers<typeof LLBBridge> {
       });
       return {};
     },
-    resolveSourceMeta: async (request, ctx) => resolveSource(await find(ctx), request, ctx.signal),
-    resolveImageConfig: async (request, ctx) => resolveImage(await find(ctx), request, ctx.signal),
+    resolveSourceMeta: async (request, ctx) => {
+      const gateway = await find(ctx);
+      if (request.Source === undefined) throw new BuildError("invalid_argument", "source is required");
+      return withBuildCode(() => resolveSource(gateway, request, ctx.signal));
+    },
+    resolveImageConfig: async (request, ctx) => {
+      const gateway = await find(ctx);
+      return withBuildCode(() => resolveImage(gateway, request, ctx.signal));
+    },
   };
 }
 
 function fileHandlers(find: FindGateway): ServiceHandlers<typeof LLBBridge> {
   return {
     readFile: async (request, ctx) => {
-      const root = await (await find(ctx)).mounted(request.Ref, ctx.signal);
-      return { Data: readTreeFile(root, request.FilePath, rangeOf(request.Range)) };
+      const gateway = await find(ctx);
+      return withBuildCode(async () => {
+        const root = await gateway.mounted(request.Ref, ctx.signal);
+        return { Data: readTreeFile(root, request.FilePath, rangeOf(request.Range)) };
+      });
     },
     readDir: async (request, ctx) => {
-      const root = await (await find(ctx)).mounted(request.Ref, ctx.signal);
-      return { entries: readTreeDir(root, request.DirPath, request.IncludePattern) };
+      const gateway = await find(ctx);
+      return withBuildCode(async () => {
+        const root = await gateway.mounted(request.Ref, ctx.signal);
+        return { entries: readTreeDir(root, request.DirPath, request.IncludePattern) };
+      });
     },
     statFile: async (request, ctx) => {
-      const root = await (await find(ctx)).mounted(request.Ref, ctx.signal);
-      return { stat: statTreeFile(root, request.Path) };
+      const gateway = await find(ctx);
+      return withBuildCode(async () => {
+        const root = await gateway.mounted(request.Ref, ctx.signal);
+        return { stat: statTreeFile(root, request.Path) };
+      });
     },
   };
 }
