@@ -65,7 +65,8 @@ export function parseInstructions(
   for (const node of nodes) {
     const location = lineRanges(node.startLine, node.endLine);
     try {
-      const parsed = parseOne(node, linter);
+      // BuildKit stops at the first mistake, so nothing is found behind it.
+      const parsed = parseOne(node, problems.length === 0 ? linter : undefined);
       const stage = stages.at(-1);
       if (parsed.kind === "stage") stages.push({ ...parsed, instructions: [] });
       else if (stage !== undefined) stage.instructions.push(parsed);

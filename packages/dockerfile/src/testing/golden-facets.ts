@@ -59,7 +59,7 @@ export async function answerFacets(golden: GoldenCase, images: GoldenImages): Pr
 
 /** Go's client repeats the text of a missing capability. */
 function clientText(message: string, wire: readonly { typeUrl: string }[]): string {
-  const last = message.trimEnd().split("\n").at(-1)!;
+  const last = message.replace(/\n+$/, "").split("\n").at(-1)!;
   const isCap = wire.some(({ typeUrl }) => typeUrl === errorDetailTypes.frontendCap);
   return isCap ? `${last}: Unimplemented: ${last}` : last;
 }
