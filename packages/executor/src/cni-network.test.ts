@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +7,7 @@ import { parseCniConfig } from "./cni.ts";
 import { createNetwork, type NetworkOptions } from "./cni-network.ts";
 import { NetnsPool } from "./netns-pool.ts";
 import { createOciExecutor, type OciExecutor } from "./oci-executor.ts";
+import { removeBridgeRules } from "./testing/bridge-rules.ts";
 import { makeBusyboxRoot } from "./testing/busybox-root.ts";
 import { runIn } from "./testing/executor-suite.ts";
 import { startZygote, type Zygote } from "./zygote.ts";
@@ -88,27 +88,7 @@ describe("networks of plugins", () => {
   });
   after(async () => {
     await zygote[Symbol.asyncDispose]();
-    // The firewall plugin has no end of its own for a bridge.
-    const chain = ["CNI-ISOLATION-STAGE-1", "CNI-ISOLATION-STAGE-2"];
-    const note = [
-      "-m",
-      "comment",
-      "--comment",
-      "CNI firewall plugin rules (ingressPolicy: same-bridge)",
-      "-j",
-    ];
-    spawnSync("iptables", [
-      "-D",
-      chain[0],
-      "-i",
-      bridgeName,
-      "!",
-      "-o",
-      bridgeName,
-      ...note,
-      chain[1],
-    ] as string[]);
-    spawnSync("iptables", ["-D", chain[1], "-o", bridgeName, ...note, "DROP"] as string[]);
+    removeBridgeRules(bridgeName);
     rmSync(base, { recursive: true });
   });
 

@@ -1,6 +1,7 @@
 import type { Readable, Writable } from "node:stream";
 import type { Platform } from "@kiln/oci";
 import type { Mount } from "@kiln/sys";
+import type { ProxyConfig } from "./proxy/proxy-network.ts";
 
 /** How a process reaches the network; `default` is what the daemon was set up with. */
 export type NetMode = "default" | "host" | "none";
@@ -86,6 +87,8 @@ export interface SandboxSpec {
   readonly cdiDevices?: readonly CdiDevice[];
   /** The platform of the root file system; what the machine can't run itself gets an emulator, where there is one. */
   readonly platform?: Platform;
+  /** The only way out is a proxy of the daemon, in place of the network that `netMode` names. */
+  readonly proxy?: ProxyConfig;
 }
 
 /** Size of a terminal, in characters. */
@@ -121,6 +124,8 @@ export interface ExitStatus {
   readonly outOfMemory: boolean;
   /** What the runtime said when it could not start the process; "" otherwise. */
   readonly runtimeError: string;
+  /** Something that makes a failure of the run whatever the code is; "" otherwise. */
+  readonly failure: string;
 }
 
 /** Everything {@link Executor.run} needs. */

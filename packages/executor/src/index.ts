@@ -26,6 +26,14 @@ export { cleanupLeftovers } from "./leftovers.ts";
 export { type ContainerNetwork, hostNetwork, type NetworkProvider, noNetwork } from "./network.ts";
 export { createOciExecutor, OciExecutor, type OciExecutorOptions } from "./oci-executor.ts";
 export { emulatorOf, goArchitecture, supportedPlatforms } from "./platforms.ts";
+export type { ProxyCheck, ProxyDecision } from "./proxy/exec-proxy.ts";
+export {
+  ProxyCapture,
+  type ProxyIncomplete,
+  type ProxyMaterial,
+  type ProxyRequest,
+} from "./proxy/proxy-capture.ts";
+export type { ProxyConfig } from "./proxy/proxy-network.ts";
 export { RootDir } from "./root-dir.ts";
 export { findProgram } from "./runtime-choice.ts";
 export { type ExecUser, lookupUser } from "./user.ts";

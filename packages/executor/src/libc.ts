@@ -18,6 +18,10 @@ const cMoveMount = libc.func(
   "long syscall(long number, int fromDir, const char *from, int toDir, const char *to, unsigned int flags)",
 );
 const cSocket = libc.func("int socket(int domain, int type, int protocol)");
+const cBind = libc.func("int bind(int fd, const uint8_t *address, uint32_t size)");
+const cListen = libc.func("int listen(int fd, int backlog)");
+const cConnect = libc.func("int connect(int fd, const uint8_t *address, uint32_t size)");
+const cGetsockname = libc.func("int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *size)");
 const cSpawn = libc.func(
   "int posix_spawn(_Out_ int *pid, const char *path, const uint8_t *actions, const uint8_t *attributes, const char **argv, const char **envp)",
 );
@@ -255,4 +259,62 @@ export function ownPidfd(): number {
 /** A duplicate of descriptor `fd` of the process behind `pidfd`. */
 export function takeDescriptor(pidfd: number, fd: number): number {
   return check(Number(cSyscall3(SYS_PIDFD_GETFD, pidfd, fd, 0)), "pidfd_getfd");
+}
+
+/** Switches the loopback device of this thread's network namespace on. */
+export function enableLoopback(): void {
+  const request = Buffer.alloc(IFREQ_BYTES);
+  request.write("lo", 0, "latin1");
+  const socket = check(cSocket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), "socket");
+  try {
+    check(cIoctl(socket, SIOCGIFFLAGS, request), "ioctl", "lo");
+    request.writeInt16LE(request.readInt16LE(IFREQ_FLAGS) | IFF_UP, IFREQ_FLAGS);
+    check(cIoctl(socket, SIOCSIFFLAGS, request), "ioctl", "lo");
+  } finally {
+    closeSync(socket);
+  }
+}
+
+const AF_INET6 = 10;
+const SOCK_STREAM_CLOEXEC = 0o2000001;
+const SOCK_NONBLOCK = 0o4000;
+const BACKLOG = 511;
+
+/** `struct sockaddr_in` or `sockaddr_in6`; addresses are in network order. */
+function socketAddress(address: Uint8Array, port: number): Buffer {
+  const isV4 = address.length === 4;
+  const bytes = Buffer.alloc(isV4 ? 16 : 28);
+  bytes.writeUInt16LE(isV4 ? AF_INET : AF_INET6, 0);
+  bytes.writeUInt16BE(port, 2);
+  bytes.set(address, isV4 ? 4 : 8);
+  return bytes;
+}
+
+/** A socket that listens on a free port of 127.0.0.1 in this thread's network namespace. */
+export function listenLoopback(): { fd: number; port: number } {
+  const fd = check(cSocket(AF_INET, SOCK_STREAM_CLOEXEC | SOCK_NONBLOCK, 0), "socket");
+  try {
+    const any = socketAddress(Buffer.from([127, 0, 0, 1]), 0);
+    check(cBind(fd, any, any.length), "bind");
+    check(cListen(fd, BACKLOG), "listen");
+    const bound = Buffer.alloc(16);
+    check(cGetsockname(fd, bound, [bound.length]), "getsockname");
+    return { fd, port: bound.readUInt16BE(2) };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** Begins to connect from this thread's network namespace; the descriptor doesn't block. */
+export function startConnect(address: Uint8Array, port: number): number {
+  const domain = address.length === 4 ? AF_INET : AF_INET6;
+  const fd = check(cSocket(domain, SOCK_STREAM_CLOEXEC | SOCK_NONBLOCK, 0), "socket");
+  const target = socketAddress(address, port);
+  if (cConnect(fd, target, target.length) < 0 && errorNames.get(koffi.errno()) !== "EINPROGRESS") {
+    const error = callError("connect", koffi.errno());
+    closeSync(fd);
+    throw error;
+  }
+  return fd;
 }

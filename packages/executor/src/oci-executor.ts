@@ -18,6 +18,7 @@ import type {
   NetMode,
   ProcessIo,
   RunOptions,
+  SandboxSpec,
   TerminalSize,
 } from "./executor.ts";
 import { HandedMounts } from "./handed-mounts.ts";
@@ -26,6 +27,8 @@ import { type ContainerNetwork, hostNetwork, type NetworkProvider, noNetwork } f
 import { DEFAULT_CAPABILITIES, type SpecHost } from "./oci-spec.ts";
 import { EMULATOR_DEST, emulatorOf, goArchitecture } from "./platforms.ts";
 import type { ExitEvent, PlannedMount, RunPlan, StdioPaths } from "./protocol.ts";
+import { replaceProxyEnv } from "./proxy/proxy-env.ts";
+import { isProxied, ProxyNetworks } from "./proxy/proxy-network.ts";
 import { chooseRuntime, runtimeTraits, tryRuntime } from "./runtime-choice.ts";
 import { defaultSeccomp } from "./seccomp.ts";
 import { compileSeccomp } from "./seccomp-compile.ts";
@@ -133,6 +136,7 @@ export class OciExecutor implements Executor {
   readonly #files: NetworkFiles;
   /** Containers by id, with what settles when they have been started. */
   readonly #running = new Map<string, Deferred<void>>();
+  #proxies: ProxyNetworks | undefined;
   #execs = 0;
 
   constructor(options: OciExecutorOptions, runtime: string) {
@@ -151,7 +155,7 @@ export class OciExecutor implements Executor {
     const started = createDeferred<void>();
     this.#running.set(id, started);
     try {
-      await using network = await this.#network(sandbox.netMode ?? "default").acquire(sandbox.hostname ?? "");
+      await using network = await this.#acquireNetwork(sandbox);
       return await this.#runWith(options, { id, network, started, ...(cdi ? { cdi } : {}) });
     } finally {
       started.reject(new BuildError("failed_precondition", `container ${id} has stopped`));
@@ -198,6 +202,13 @@ export class OciExecutor implements Executor {
     );
   }
 
+  async #acquireNetwork(sandbox: SandboxSpec): Promise<ContainerNetwork> {
+    const provider = this.#network(sandbox.netMode ?? "default");
+    if (!sandbox.proxy) return await provider.acquire(sandbox.hostname ?? "");
+    this.#proxies ??= new ProxyNetworks(this.#options.zygote, this.#options.root);
+    return await this.#proxies.open(await provider.acquire(""), sandbox.proxy);
+  }
+
   #network(mode: NetMode): NetworkProvider {
     if (mode === "host") return hostNetwork;
     if (mode === "none") return noNetwork;
@@ -219,7 +230,9 @@ export class OciExecutor implements Executor {
       args.unshift(EMULATOR_DEST);
       mounts.push({ kind: "host", dest: EMULATOR_DEST, source: emulator, readonly: true });
     }
-    const env = addTraceSocket(this.#options.traceSocket, process.env, mounts);
+    const proxied = isProxied(made.network) ? made.network : undefined;
+    const own = proxied ? replaceProxyEnv(process.env, proxied.env) : process.env;
+    const env = addTraceSocket(this.#options.traceSocket, own, mounts);
     const isHostNetwork = made.network.spec.kind === "host";
     const hostname = sandbox.hostname || DEFAULT_HOSTNAME;
     return {
@@ -230,6 +243,7 @@ export class OciExecutor implements Executor {
       network: made.network.spec,
       removeMountStubsRecursive: sandbox.removeMountStubsRecursive ?? false,
       stdio: made.stdio,
+      ...(proxied ? { proxyCaPem: proxied.caPem } : {}),
       draft: {
         args,
         env,
@@ -353,8 +367,8 @@ export class OciExecutor implements Executor {
 
 function statusOf(event: ExitEvent): ExitStatus {
   if (event.cleanupError !== "") process.emitWarning(`container ${event.key}: ${event.cleanupError}`);
-  const { code, outOfMemory, runtimeError } = event;
-  return { code, outOfMemory, runtimeError };
+  const { code, outOfMemory, runtimeError, failure } = event;
+  return { code, outOfMemory, runtimeError, failure };
 }
 
 function plannedMount(mount: ExecMount, handed: HandedMounts): PlannedMount {

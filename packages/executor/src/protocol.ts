@@ -51,6 +51,8 @@ export interface RunPlan {
   readonly network: SpecNetwork;
   readonly user: string;
   readonly removeMountStubsRecursive: boolean;
+  /** Added to the root's trust store while the container lives; later processes then get the first one's proxy. */
+  readonly proxyCaPem?: string;
   readonly stdio: StdioPaths;
 }
 
@@ -121,7 +123,7 @@ export interface Requests {
     result: { readonly handle: string; readonly path: string };
   };
   unmount: { params: { readonly handle: string }; result: null };
-  createNetns: { params: { readonly path: string }; result: null };
+  createNetns: { params: { readonly path: string; readonly loopback?: boolean }; result: null };
   removeNetns: { params: { readonly path: string }; result: null };
   rootPath: { params: { readonly id: string }; result: { readonly path: string } };
 }
@@ -132,6 +134,8 @@ export interface ExitEvent {
   readonly code: number;
   readonly outOfMemory: boolean;
   readonly runtimeError: string;
+  /** What makes a failure of the run whatever the code is; "" when nothing does. */
+  readonly failure: string;
   /** What went wrong while its traces were removed; "" when nothing did. */
   readonly cleanupError: string;
 }

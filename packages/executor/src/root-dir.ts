@@ -2,6 +2,8 @@ import {
   chownSync,
   closeSync,
   constants,
+  fchmodSync,
+  fchownSync,
   fstatSync,
   lstatSync,
   mkdirSync,
@@ -9,12 +11,15 @@ import {
   readdirSync,
   readlinkSync,
   readSync,
+  renameSync,
   rmdirSync,
   type Stats,
   unlinkSync,
+  writeFileSync,
 } from "node:fs";
 import { BuildError } from "@kiln/base";
 import { AT, openInRoot, utimesAt } from "@kiln/sys";
+import { newContainerId } from "./container-id.ts";
 
 const O_PATH = 0o10000000;
 /** As Go's resolver; the kernel itself gives up at 40. */
@@ -193,6 +198,25 @@ export class RootDir implements Disposable {
     } finally {
       closeSync(fd);
     }
+  }
+
+  /** Puts a new file with this content in the place of the regular file at a resolved path; mode and owner stay. */
+  replaceFile(path: string, content: Uint8Array): void {
+    const [dir, name] = splitPath(path);
+    this.within(dir, (base) => {
+      const old = lstatSync(`${base}/${name}`);
+      const temporary = `${base}/.${newContainerId()}`;
+      const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+      const fd = openSync(temporary, flags, 0o600);
+      try {
+        writeFileSync(fd, content);
+        fchownSync(fd, old.uid, old.gid);
+        fchmodSync(fd, old.mode & 0o7777);
+      } finally {
+        closeSync(fd);
+      }
+      renameSync(temporary, `${base}/${name}`);
+    });
   }
 
   /**

@@ -16,7 +16,15 @@ import {
 import { Socket } from "node:net";
 import { BuildError, codeOfNodeError, errorMessage } from "@kiln/base";
 import { becomeSubreaper, makePrivate, mountOne, setParentDeathSignal, unmount, unmountAll } from "@kiln/sys";
-import { CLONE_NEWNET, CLONE_NEWNS, closeOnExecFrom, memoryFile, setns, unshare } from "./libc.ts";
+import {
+  CLONE_NEWNET,
+  CLONE_NEWNS,
+  closeOnExecFrom,
+  enableLoopback,
+  memoryFile,
+  setns,
+  unshare,
+} from "./libc.ts";
 import { MountPool, type PooledMount } from "./mount-pool.ts";
 import {
   type CommandPlan,
@@ -87,7 +95,7 @@ class Zygote {
       this.#mounted.delete(handle);
       return null;
     },
-    createNetns: ({ path }) => createNetns(path),
+    createNetns: ({ path, loopback }) => createNetns(path, loopback ?? false),
     removeNetns: ({ path }) => removeNetns(path),
     rootPath: ({ id }) => ({ path: this.#ready().containers.rootPath(id) }),
   };
@@ -142,7 +150,9 @@ class Zygote {
     const key = `spawn${this.#count++}`;
     const pid = this.#processes.start(plan.argv, plan.env, plan.stdio, (code) => {
       this.#spawned.delete(key);
-      this.#send({ exit: { key, code, outOfMemory: false, runtimeError: "", cleanupError: "" } });
+      this.#send({
+        exit: { key, code, outOfMemory: false, runtimeError: "", failure: "", cleanupError: "" },
+      });
     });
     this.#spawned.set(key, pid);
     return { key };
@@ -205,12 +215,13 @@ function inNetns(path: string | undefined, work: () => void): void {
 }
 
 /** Makes a network namespace that lives as long as the file `path`, which it is bound to. */
-function createNetns(path: string): null {
+function createNetns(path: string, loopback: boolean): null {
   const own = openSync("/proc/thread-self/ns/net", "r");
   try {
     writeFileSync(path, "", { mode: 0o600 });
     unshare(CLONE_NEWNET);
     try {
+      if (loopback) enableLoopback();
       mountOne({ type: "bind", source: "/proc/thread-self/ns/net", options: ["bind"] }, path);
     } finally {
       setns(own, CLONE_NEWNET);

@@ -23,6 +23,8 @@ import type { MountPool, PooledMount } from "./mount-pool.ts";
 import { makeMountPoints, missingMountPoints, removeMountPoints } from "./mount-stubs.ts";
 import { generateSpec, type OciMount, type OciSpec } from "./oci-spec.ts";
 import type { ExecPlan, ExitEvent, PlannedMount, RunPlan, ZygoteConfig } from "./protocol.ts";
+import { proxyEnvOf, replaceProxyEnv } from "./proxy/proxy-env.ts";
+import { injectCa } from "./proxy-ca.ts";
 import { errnoOf, RootDir } from "./root-dir.ts";
 import { lookupUser } from "./user.ts";
 import type { ProcessTable } from "./zygote-processes.ts";
@@ -44,6 +46,8 @@ interface Container {
   readonly spec: OciSpec;
   /** Undone in reverse order when the container has ended. */
   readonly undo: (() => void)[];
+  /** Takes the proxy's certificate out of the root again. */
+  readonly cleanCa: (() => void) | undefined;
   readonly processes: Set<RunningProcess>;
   state: "starting" | "running" | "ended";
 }
@@ -111,15 +115,18 @@ export class Containers {
       mounts,
     });
     this.#prepareRoot(plan, root, spec, undo);
+    const cleanCa = plan.proxyCaPem === undefined ? undefined : addCa(root, rootMount.path, plan.proxyCaPem);
     const { uid, gid } = spec.process.user;
     makeWorkingDir(root, plan.draft.cwd, uid, gid);
     writeFileSync(`${dir}/config.json`, JSON.stringify(spec), { mode: 0o600 });
+    const { id } = plan;
     return {
-      id: plan.id,
+      id,
       dir,
       rootPath: rootMount.path,
       spec,
       undo,
+      cleanCa,
       processes: new Set(),
       state: "starting",
     };
@@ -236,8 +243,9 @@ export class Containers {
     const runtimeError = readRuntimeError(`${container.dir}/log.json`);
     const finish = (): void => {
       this.#containers.delete(container.id);
+      const failure = runAll(container.cleanCa ? [container.cleanCa] : []);
       const cleanupError = runAll(container.undo);
-      this.#deps.onExit({ key: running.key, code, outOfMemory, runtimeError, cleanupError });
+      this.#deps.onExit({ key: running.key, code, outOfMemory, runtimeError, failure, cleanupError });
     };
     // A runtime that was killed, or asked to keep, has left its state behind.
     if (!kept && !existsSync(`${this.#deps.config.runDir}/runtime/${container.id}`)) {
@@ -260,7 +268,9 @@ export class Containers {
     const { dir, spec } = container;
     const process = { ...spec.process, args: plan.args, terminal: plan.tty };
     if (plan.cwd !== "") process.cwd = plan.cwd;
-    if (plan.env.length > 0) process.env = plan.env;
+    if (plan.env.length > 0) {
+      process.env = container.cleanCa ? replaceProxyEnv(plan.env, proxyEnvOf(spec.process.env)) : plan.env;
+    }
     if (plan.user !== "") {
       using root = new RootDir(container.rootPath);
       const { uid, gid, supplementaryGids } = lookupUser(root, plan.user);
@@ -282,7 +292,7 @@ export class Containers {
     const monitor = this.#deps.processes.start(argv, this.#deps.env, plan.stdio, (code) => {
       this.#remove(container, running);
       const runtimeError = readRuntimeError(`${base}.log`);
-      this.#deps.onExit({ key, code, outOfMemory: false, runtimeError, cleanupError: "" });
+      this.#deps.onExit({ key, code, outOfMemory: false, runtimeError, failure: "", cleanupError: "" });
     });
     const running: RunningProcess = { key, monitor, pidFile: `${base}.pid`, killing: undefined };
     this.#add(container, running);
@@ -382,6 +392,15 @@ function resizeTerminalOf(pid: number, rows: number, cols: number): void {
       // The process has ended, or hasn't this stream.
     }
   }
+}
+
+/** Adds the proxy's certificate; what takes it out again opens the root anew, for this one is closed by then. */
+function addCa(root: RootDir, path: string, caPem: string): () => void {
+  const clean = injectCa(root, caPem);
+  return () => {
+    using again = new RootDir(path);
+    clean(again);
+  };
 }
 
 /** Undoes in reverse order, all of it; the first failure's text is returned. */

@@ -107,6 +107,7 @@ export function executorSuite(name: string, make: (dir: string) => Promise<Execu
         code: 42,
         outOfMemory: false,
         runtimeError: "",
+        failure: "",
         stdout: "out\n",
         stderr: "err\n",
       });

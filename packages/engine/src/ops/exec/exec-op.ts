@@ -1,6 +1,13 @@
 import { type ExecOp, type Platform as LlbPlatform, NetMode, SecurityMode } from "@kiln/api/pb";
 import { BuildError, isCanceled, type WireDetail, wrapError } from "@kiln/base";
-import type { Executor, ExitStatus, LinuxResources, SandboxSpec } from "@kiln/executor";
+import {
+  type Executor,
+  type ExitStatus,
+  type LinuxResources,
+  ProxyCapture,
+  type ProxyCheck,
+  type SandboxSpec,
+} from "@kiln/executor";
 import { quoteGo } from "@kiln/formats";
 import type { Platform } from "@kiln/oci";
 import type { CacheMapAnswer } from "@kiln/solver";
@@ -29,18 +36,34 @@ export interface ExecOpHost extends MountsHost {
   pruneCacheMounts(ids: ReadonlyMap<string, boolean>): Promise<void>;
 }
 
+/** What an exec op is bound to. */
+export interface ExecOperationOptions {
+  readonly vertex: LlbVertex;
+  readonly host: ExecOpHost;
+  /**
+   * The step goes out through a proxy that notes what it fetches and asks `check` first: set for a vertex of a build
+   * with a proxy network. A step without network has none.
+   */
+  readonly proxy?: { readonly check?: ProxyCheck };
+}
+
 /** Runs a process over its inputs: LLB's `ExecOp`. */
 export class ExecOperation implements Op {
+  /** What the step fetched; undefined without a proxy. For provenance, once it has run. */
+  readonly proxyCapture: ProxyCapture | undefined;
   readonly #op: ExecOp;
   readonly #vertex: LlbVertex;
   readonly #host: ExecOpHost;
+  readonly #check: ProxyCheck | undefined;
 
   /** @throws BuildError `invalid_argument` for an op that can't be run. */
-  constructor(op: ExecOp, opts: { readonly vertex: LlbVertex; readonly host: ExecOpHost }) {
+  constructor(op: ExecOp, opts: ExecOperationOptions) {
     validateOp(opts.vertex.op.op);
     this.#op = op;
     this.#vertex = opts.vertex;
     this.#host = opts.host;
+    this.#check = opts.proxy?.check;
+    this.proxyCapture = opts.proxy && op.network !== NetMode.NONE ? new ProxyCapture() : undefined;
   }
 
   async cacheMap(): Promise<CacheMapAnswer<LlbOp, OpResult>> {
@@ -110,6 +133,8 @@ export class ExecOperation implements Op {
         }),
       { args, validExitCodes: meta?.validExitCodes ?? [] },
     );
+    const summary = this.proxyCapture?.summary() ?? "";
+    if (summary !== "") stderr.stream.write(summary);
     if (failure !== undefined) {
       stdout.flushTail();
       stderr.flushTail();
@@ -130,6 +155,9 @@ export class ExecOperation implements Op {
       securityMode: security === SecurityMode.INSECURE ? "insecure" : "sandbox",
       readonlyRootfs: prepared.readonlyRootfs,
       removeMountStubsRecursive: meta?.removeMountStubsRecursive ?? false,
+      ...(this.proxyCapture
+        ? { proxy: { capture: this.proxyCapture, ...(this.#check ? { check: this.#check } : {}) } }
+        : {}),
       cdiDevices: cdiDevices.map(({ name, optional }) => ({ name, optional })),
       ...(platform === undefined ? {} : { platform: executorPlatform(platform) }),
     };
@@ -211,8 +239,12 @@ export async function runAndCheck(
 /** Why an end isn't a success, in BuildKit's words; undefined for a success. */
 export function exitFailure(status: ExitStatus, validExitCodes: readonly number[]): string | undefined {
   const valid = validExitCodes.length === 0 ? [0] : validExitCodes;
-  if (valid.includes(status.code)) return undefined;
-  return status.outOfMemory ? "cannot allocate memory" : `exit code: ${status.code}`;
+  const reasons: string[] = [];
+  if (!valid.includes(status.code)) {
+    reasons.push(status.outOfMemory ? "cannot allocate memory" : `exit code: ${status.code}`);
+  }
+  if (status.failure !== "") reasons.push(status.failure);
+  return reasons.length === 0 ? undefined : reasons.join("\n");
 }
 
 /** The exit code as a typed detail. */
