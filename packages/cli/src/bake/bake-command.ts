@@ -14,7 +14,7 @@ import {
 } from "@kiln/bake";
 import { BuildError } from "@kiln/base";
 import { asVertex, type Builder, BuilderRegistry } from "@kiln/driver";
-import { newId } from "@kiln/formats";
+import { goJson, newId } from "@kiln/formats";
 import { nodeBakeHost } from "../bake-host.ts";
 import { chooseProgress, frontendCapError, refuseUnsupported } from "../build/build-command.ts";
 import { commonBuildFlags } from "../build/build-flags.ts";
@@ -319,19 +319,20 @@ function printCalls(ctx: CommandContext, plan: BakePlan, results: TargetResults)
 /** One document with the definition and the answers, as tools read it. */
 function printCallsJson(ctx: CommandContext, plan: BakePlan, results: TargetResults): number {
   const definition = JSON.parse(plan.print()) as { group?: unknown; target: Record<string, unknown> };
-  const target: Record<string, unknown> = Object.create(null);
+  const target = new Map<string, unknown>();
   let exitCode = 0;
   for (const request of plan.targets) {
     const outcome = results.outcomes.get(request.name);
-    const entry: Record<string, unknown> = { build: definition.target[request.name] };
+    const entry = new Map<string, unknown>([["build", definition.target[request.name]]]);
     if (request.call && outcome) {
       const name = request.call.name === "lint" ? "check" : request.call.name;
-      entry[name] = JSON.parse(outcome.response.get("result.json") ?? "{}");
+      const answer = JSON.parse(outcome.response.get("result.json") ?? "{}") as Record<string, unknown>;
+      entry.set(name, new Map(Object.entries(answer)));
       const code = Number(outcome.response.get("result.statuscode") ?? "0");
       if (!request.call.ignoreStatus && Number.isInteger(code)) exitCode ||= code;
     }
-    target[request.name] = entry;
+    target.set(request.name, entry);
   }
-  ctx.terminal.stdout.write(`${JSON.stringify({ group: definition.group, target }, undefined, 2)}\n`);
+  ctx.terminal.stdout.write(`${goJson({ group: definition.group, target }, { indent: "  " })}\n`);
   return exitCode;
 }
