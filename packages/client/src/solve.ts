@@ -69,10 +69,11 @@ export async function solve(channel: Channel, opts: SolveOptions): Promise<Solve
   opts.signal?.throwIfAborted();
   const ref = opts.ref ?? newId();
   const background = new AbortController();
+  const sessionEnd = new AbortController();
   const build = new AbortController();
   const onAbort = (): void => build.abort(opts.signal?.reason);
   opts.signal?.addEventListener("abort", onAbort, { once: true });
-  const session = opts.session?.run(channel, background.signal).catch((error: unknown) => {
+  const session = opts.session?.run(channel, sessionEnd.signal).catch((error: unknown) => {
     build.abort(error);
   });
   const status =
@@ -82,6 +83,8 @@ export async function solve(channel: Channel, opts: SolveOptions): Promise<Solve
     return { ref, exporterResponse: new Map(Object.entries(response)) };
   } finally {
     opts.signal?.removeEventListener("abort", onAbort);
+    // The daemon gives up what still waits for the session; only then does the status stream end.
+    sessionEnd.abort(new BuildError("canceled", "context canceled"));
     await status?.finish();
     background.abort(new BuildError("canceled", "context canceled"));
     await session;

@@ -167,6 +167,7 @@ function canceled(): BuildError {
 /** Targets that a request's contexts name, with the contexts' names. */
 function linksOf(request: BuildRequest): Map<string, string> {
   const links = new Map<string, string>();
+  if (request.call) return links;
   for (const [context, value] of request.contexts) {
     if (value.startsWith("target:")) links.set(value.slice("target:".length), context);
   }
