@@ -411,8 +411,55 @@ test("compression is deterministic, ordinary and bounded", async () => {
   await assert.rejects(collect(archive.decompress(stream(gzipSync(data).subarray(0, 5000)))), {
     code: "invalid_argument",
   });
-  assert.throws(() => archive.compress([], { kind: "estargz" }), /estargz/);
   assert.throws(() => archive.compress([], { kind: "gzip", level: 12 }), { code: "invalid_argument" });
+});
+
+test("eStargz is an ordinary layer with a table of contents", async () => {
+  const big = "x".repeat((4 << 20) + 10);
+  const tar = await tarOf(
+    { name: "d/", type: "dir", mtimeNs: 1_600_000_000_000_000_000n },
+    { name: "d/a", content: "hello", xattrs: new Map([["user.x", Buffer.from("<&")]]), format: "pax" },
+    { name: "empty" },
+    { name: "big", content: big },
+    { name: "l", type: "symlink", linkname: "d/a" },
+  );
+  const results: archive.EstargzResult[] = [];
+  const make = (step: number): Promise<Buffer> =>
+    collect(
+      archive.compress(stream(tar, step), { kind: "estargz", onEstargz: (result) => results.push(result) }),
+    );
+  const blob = await make(777);
+  assert.ok((await make(65_536)).equals(blob));
+  const whole = gunzipSync(blob);
+  assert.ok(whole.subarray(0, tar.length).equals(tar));
+  assert.equal(results[0]?.diffId, `sha256:${createHash("sha256").update(whole).digest("hex")}`);
+  assert.equal(results[0]?.tarBytes, whole.length);
+  const tocOffset = Number.parseInt(
+    blob.toString("latin1", blob.length - 51 + 16, blob.length - 51 + 32),
+    16,
+  );
+  const [toc] = await entriesOf(gunzipSync(blob.subarray(tocOffset, blob.length - 51)));
+  assert.equal(toc?.header.name, "stargz.index.json");
+  assert.equal(results[0]?.tocDigest, `sha256:${createHash("sha256").update(toc.content).digest("hex")}`);
+  const { entries } = JSON.parse(toc.content.toString()) as { entries: Record<string, unknown>[] };
+  assert.deepEqual(
+    entries.map((entry) => [entry.name, entry.type, entry.chunkOffset]),
+    [
+      ["d/", "dir", undefined],
+      ["d/a", "reg", undefined],
+      ["empty", "reg", undefined],
+      ["big", "reg", undefined],
+      ["big", "chunk", 4 << 20],
+      ["l", "symlink", undefined],
+    ],
+  );
+  const piece = gunzipSync(blob.subarray(Number(entries[1]?.offset)));
+  assert.equal(piece.toString("latin1", 0, 5), "hello");
+  assert.equal(entries[1]?.chunkDigest, `sha256:${createHash("sha256").update("hello").digest("hex")}`);
+  await assert.rejects(
+    collect(archive.compress(stream(whole.subarray(tar.length)), { kind: "estargz" })),
+    /TOC/,
+  );
 });
 
 test("jobs run on threads, report and can be cancelled", async () => {

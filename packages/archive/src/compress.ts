@@ -2,12 +2,15 @@ import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
 import { constants, crc32, createZstdCompress, deflateRaw } from "node:zlib";
 import { BuildError } from "@kiln/base";
-import type { CompressionKind } from "./types.ts";
+import { type EstargzResult, estargz } from "./estargz.ts";
+import type { Chunks, CompressionKind } from "./types.ts";
 
-/** How to compress; `level` absent means the kind's default (gzip 6, zstd 3). */
+/** How to compress; `level` absent means the kind's default (gzip and eStargz 6, zstd 3). */
 export interface CompressOptions {
   readonly kind: CompressionKind;
   readonly level?: number;
+  /** Told before the last bytes come, when `kind` is `estargz`. */
+  readonly onEstargz?: (result: EstargzResult) => void;
 }
 
 const deflate = promisify(
@@ -24,16 +27,11 @@ const WINDOW_BYTES = 32 << 10;
 const ZSTD_CHUNK_BYTES = 1 << 18;
 
 /**
- * Throws for a compression that can't be made or a level that it doesn't have.
+ * Throws for a level that a compression doesn't have.
  *
- * @throws `unimplemented` for eStargz, `invalid_argument` for a level
+ * @throws `invalid_argument`
  */
 export function checkCompression(opts: CompressOptions): void {
-  if (opts.kind === "estargz") {
-    throw new BuildError("unimplemented", "compression estargz is not supported", {
-      hint: "use compression=gzip or compression=zstd",
-    });
-  }
   const [least, most] = opts.kind === "zstd" ? [0, 22] : [-1, 9];
   if (opts.level !== undefined && !(opts.level >= least && opts.level <= most)) {
     throw new BuildError(
@@ -55,7 +53,9 @@ export function compress(source: Chunks, opts: CompressOptions): AsyncIterable<U
       return gzip(source, opts.level ?? 6);
     case "zstd":
       return zstd(source, zstdLevel(opts.level));
-    default:
+    case "estargz":
+      return estargz(source, opts.level ?? 6, opts.onEstargz ?? (() => undefined));
+    case "uncompressed":
       return plain(source);
   }
 }
@@ -70,8 +70,6 @@ function zstdLevel(level: number | undefined): number {
   if (level < 6) return 3;
   return level < 10 ? 7 : 11;
 }
-
-export type Chunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
 async function* plain(source: Chunks): AsyncGenerator<Uint8Array> {
   yield* source;

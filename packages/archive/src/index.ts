@@ -1,9 +1,10 @@
 export { applyLayer } from "./apply.ts";
 export { type Change, type ChangeKind, ChangeWriter, typeOf } from "./change-writer.ts";
 export { overlayChanges, sameFile, treeChanges } from "./changes.ts";
-export { type Chunks, type CompressOptions, checkCompression, compress } from "./compress.ts";
+export { type CompressOptions, checkCompression, compress } from "./compress.ts";
 export { type DecompressOptions, decompress, detectCompression, MAGIC_BYTES } from "./decompress.ts";
 export { diffLayer, layerChanges } from "./diff.ts";
+export type { EstargzResult } from "./estargz.ts";
 export { GrowingFile, type GrowingFileMemory, readGrowing } from "./growing-file.ts";
 export { copyFromLower, fixImplicitDirs } from "./layer-applier.ts";
 export {

@@ -1,14 +1,15 @@
 import { createHash } from "node:crypto";
 import { closeSync, createReadStream, fsyncSync, openSync, rmSync, writeSync } from "node:fs";
 import { BuildError } from "@kiln/base";
-import type { Digest } from "@kiln/oci";
+import { annotationKeys, type Digest } from "@kiln/oci";
 import { applyLayer } from "./apply.ts";
-import { type Chunks, type CompressOptions, compress } from "./compress.ts";
+import { type CompressOptions, compress } from "./compress.ts";
 import { decompress } from "./decompress.ts";
 import { diffLayer } from "./diff.ts";
+import type { EstargzResult } from "./estargz.ts";
 import { type GrowingFileMemory, readGrowing } from "./growing-file.ts";
 import { rewriteTimestamps } from "./rewrite.ts";
-import type { ApplyOptions, ApplyResult, DiffOptions, LayerBlob } from "./types.ts";
+import type { ApplyOptions, ApplyResult, Chunks, DiffOptions, LayerBlob } from "./types.ts";
 
 const READ_BYTES = 1 << 18;
 
@@ -145,7 +146,13 @@ async function writeBlob(
       yield chunk;
     }
   }
-  const compressed = compress(tapped(), to.compression);
+  let stargz: EstargzResult | undefined;
+  const compressed = compress(tapped(), {
+    ...to.compression,
+    onEstargz: (result) => {
+      stargz = result;
+    },
+  });
   const fd = openSync(to.output, "wx", 0o600);
   try {
     for await (const chunk of compressed) {
@@ -160,6 +167,17 @@ async function writeBlob(
   } finally {
     closeSync(fd);
   }
+  if (stargz) return estargzBlob(`sha256:${blob.digest("hex")}`, sizeBytes, stargz);
   const diffId: Digest = `sha256:${diff.digest("hex")}`;
   return { digest: blob === diff ? diffId : `sha256:${blob.digest("hex")}`, sizeBytes, diffId, tarBytes };
+}
+
+function estargzBlob(digest: Digest, sizeBytes: number, result: EstargzResult): LayerBlob {
+  const { diffId, tarBytes, tocDigest } = result;
+  const annotations = {
+    [annotationKeys.stargzTocDigest]: tocDigest,
+    [annotationKeys.stargzUncompressedSize]: String(tarBytes),
+    [annotationKeys.uncompressed]: diffId,
+  };
+  return { digest, sizeBytes, diffId, tarBytes, annotations };
 }

@@ -1,5 +1,8 @@
 import type { Digest } from "@kiln/oci";
 
+/** Bytes in pieces. */
+export type Chunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
 /** How a layer's bytes are packed. */
 export type CompressionKind = "uncompressed" | "gzip" | "zstd" | "estargz";
 
@@ -122,4 +125,6 @@ export interface LayerBlob {
   readonly sizeBytes: number;
   readonly diffId: Digest;
   readonly tarBytes: number;
+  /** What the compression wants said of the blob in its descriptor (eStargz). */
+  readonly annotations?: Readonly<Record<string, string>>;
 }
