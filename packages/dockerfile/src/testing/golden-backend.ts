@@ -1,6 +1,4 @@
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
 import { fromBinary } from "@bufbuild/protobuf";
 import { gatewayCaps, llbCaps } from "@kiln/api";
 import { OpSchema } from "@kiln/api/pb";
@@ -21,10 +19,10 @@ import type {
 /** What a case asks for. */
 export interface GoldenCase {
   readonly id: string;
-  /** Folder of the Dockerfile and the context. */
-  readonly dir: string;
+  /** Files of the context and the Dockerfile, by path. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
   readonly opts: Readonly<Record<string, string>>;
-  /** Further local directories, relative to `dir`. */
+  /** Further local directories, as folders among the files. */
   readonly locals?: Readonly<Record<string, string>>;
   readonly inputs?: Readonly<Record<string, GoldenInput>>;
 }
@@ -49,31 +47,31 @@ export interface GoldenWarning extends WarnOptions {
 /** A result that only remembers what it would be. */
 export class GoldenRef implements FrontendRef {
   readonly definition: Definition;
-  readonly #dir: string | undefined;
+  readonly #read: ReadFile | undefined;
 
-  constructor(definition: Definition, dir: string | undefined) {
+  constructor(definition: Definition, read: ReadFile | undefined) {
     this.definition = definition;
-    this.#dir = dir;
+    this.#read = read;
   }
 
   async readFile(path: string, range: { offset?: number; length?: number } = {}): Promise<Uint8Array> {
-    const bytes = readFileSync(this.#path(path));
+    const bytes = this.#file(path);
     const start = range.offset ?? 0;
-    return new Uint8Array(
-      bytes.subarray(start, range.length === undefined ? undefined : start + range.length),
-    );
+    return bytes.slice(start, range.length === undefined ? undefined : start + range.length);
   }
 
   async statFile(path: string): Promise<{ size: number }> {
-    return { size: statSync(this.#path(path)).size };
+    return { size: this.#file(path).length };
   }
 
-  #path(path: string): string {
-    const file = this.#dir === undefined ? undefined : join(this.#dir, path);
-    if (file !== undefined && existsSync(file)) return file;
+  #file(path: string): Uint8Array {
+    const bytes = this.#read?.(path);
+    if (bytes !== undefined) return bytes;
     throw new BuildError("unknown", `open ${path}: no such file or directory`);
   }
 }
+
+type ReadFile = (path: string) => Uint8Array | undefined;
 
 const LANGUAGES =
   "node python golang ruby php rust openjdk eclipse-temurin maven gradle deno bun elixir erlang swift haskell sdk aspnet";
@@ -164,14 +162,15 @@ export class GoldenBackend implements FrontendBackend {
     return { ref: new GoldenRef(definition, this.#directory(definition)), metadata };
   }
 
-  #directory(definition: Definition): string | undefined {
+  #directory(definition: Definition): ReadFile | undefined {
     const { op } = fromBinary(OpSchema, definition.def[0]!);
     if (op.case !== "source" || definition.def.length !== 2) return undefined;
     const name = /^local:\/\/(.*)$/.exec(op.value.identifier)?.[1];
     if (name === undefined) return undefined;
-    const own = this.#case.locals?.[name];
-    if (own !== undefined) return join(this.#case.dir, own);
-    if (name === "context" || name === "dockerfile") return this.#case.dir;
+    const { files, locals } = this.#case;
+    const folder = locals?.[name];
+    if (folder !== undefined) return (path) => files.get(`${folder}/${path}`);
+    if (name === "context" || name === "dockerfile") return (path) => files.get(path);
     throw new BuildError("not_found", `local directory "${name}" not found`);
   }
 
