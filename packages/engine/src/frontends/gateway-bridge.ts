@@ -11,7 +11,6 @@ import {
 } from "@kiln/api/gateway";
 import type { Definition } from "@kiln/api/pb";
 import { BuildError, codeOfNodeError, createDeferred, errorMessage, isCanceled } from "@kiln/base";
-import { newId } from "@kiln/formats";
 import type { ImmutableRef } from "@kiln/store";
 import { localMount } from "@kiln/sys";
 import type { OpResult } from "../op-context.ts";
@@ -205,7 +204,7 @@ export class GatewayBridge implements AsyncDisposable {
 
   #register(ref: ResultProxy | undefined): Ref {
     if (ref === undefined) return create(RefSchema, { id: "" });
-    const id = newId();
+    const { id } = ref;
     this.#refs.set(id, ref);
     return create(RefSchema, { id, ...(ref.definition === undefined ? {} : { def: ref.definition }) });
   }

@@ -118,7 +118,8 @@ export function withLocations(error: unknown, definition: Definition | undefined
   const details: WireDetail[] = [];
   for (const location of source.locations[digest]?.locations ?? []) {
     const info = source.infos[location.sourceIndex];
-    if (info !== undefined) details.push(sourceDetail(info, location.ranges));
+    // the last location is the outermost, as BuildKit wraps them
+    if (info !== undefined) details.unshift(sourceDetail(info, location.ranges));
   }
   if (details.length === 0) return error;
   const inner = error instanceof BuildError ? error.wire : [];

@@ -54,7 +54,7 @@ export function parseCommitOptions(attrs: ReadonlyMap<string, string>): {
 function checkTypes(options: CommitOptions): void {
   if (options.ociTypes !== false) return;
   const { type } = options.compression;
-  if (type === "zstd" || type === "estargz") {
+  if (type === "estargz") {
     throw new BuildError(
       "invalid_argument",
       `exporter option "compression=${type}" conflicts with "oci-mediatypes=false"`,
