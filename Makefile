@@ -1,0 +1,32 @@
+# Every target sets up what it needs by itself. Start with `make demo` and `make test`.
+NODE := node_modules/.bin/node
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+.PHONY: demo test build setup check unit e2e bench clean
+
+demo: build
+	$(NODE) scripts/demo.ts
+
+test: check unit build e2e
+
+build: setup
+	$(NODE) scripts/build.ts
+
+setup:
+	@scripts/setup.sh
+
+check: setup
+	$(NODE) node_modules/typescript/bin/tsc --noEmit -p tsconfig.json
+	node_modules/.bin/biome check --diagnostic-level=error .
+
+unit: setup
+	$(NODE) scripts/test.ts packages scripts
+
+e2e: build
+	$(NODE) scripts/test.ts e2e
+
+bench: build
+	$(NODE) scripts/bench.ts
+
+clean:
+	rm -rf bin dist node_modules
