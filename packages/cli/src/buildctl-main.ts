@@ -1,4 +1,5 @@
 /** `buildctl`: BuildKit's low-level client. */
+import { exitWith } from "./exit.ts";
 import { REVISION, VERSION } from "./version.ts";
 
 async function main(argv: readonly string[]): Promise<void> {
@@ -7,7 +8,7 @@ async function main(argv: readonly string[]): Promise<void> {
     return;
   }
   const { runBuildctl } = await import("./buildctl/buildctl.ts");
-  process.exitCode = await runBuildctl(argv);
+  await exitWith(await runBuildctl(argv));
 }
 
 void main(process.argv.slice(2));

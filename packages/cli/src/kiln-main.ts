@@ -1,4 +1,5 @@
 /** `kiln`: parses as little as possible, then loads the command that was asked for. */
+import { exitWith } from "./exit.ts";
 import { REVISION, VERSION } from "./version.ts";
 
 async function main(argv: readonly string[]): Promise<void> {
@@ -6,7 +7,7 @@ async function main(argv: readonly string[]): Promise<void> {
     process.stdout.write(`kiln ${VERSION}${REVISION === "" ? "" : ` ${REVISION}`}\n`);
   } else {
     const { runKiln } = await import("./kiln.ts");
-    process.exitCode = await runKiln(argv);
+    await exitWith(await runKiln(argv));
   }
 }
 

@@ -225,7 +225,9 @@ function watchStatus(
           stop.abort(new BuildError("canceled", "context canceled"));
           break;
         }
-        await Promise.race([done, sleep(left)]);
+        const waited = new AbortController();
+        await Promise.race([done, sleep(left, waited.signal).catch(() => undefined)]);
+        waited.abort();
       }
       await done;
     },
