@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { gunzipSync } from "node:zlib";
 import { tarEntries } from "@kiln/archive";
 import { chainId, isLocked } from "./index.ts";
-import { ctx, layerOf, StoreFixture, treeOf, write } from "./testing/store-fixture.ts";
+import { ctx, digestOf, layerOf, StoreFixture, treeOf, write } from "./testing/store-fixture.ts";
 
 const root = process.geteuid?.() === 0;
 
@@ -200,9 +200,16 @@ for (const snapshotter of ["overlayfs", "native"] as const) {
         one?.descriptors.map((desc) => desc.digest),
       );
       assert.equal(top.availableRemotes().length, 2);
-      await assert.rejects(top.toRemote({ compression: { type: "estargz" }, ctx }), {
-        code: "unimplemented",
-      });
+      const stargz = await top.toRemote({ compression: { type: "estargz", force: true }, ctx });
+      for (const [i, desc] of (stargz?.descriptors ?? []).entries()) {
+        assert.equal(desc.mediaType, "application/vnd.oci.image.layer.v1.tar+gzip");
+        assert.ok(desc.annotations?.["containerd.io/snapshot/stargz/toc.digest"]);
+        const { diffId } = stargz?.layers[i] ?? {};
+        assert.equal(desc.annotations["containerd.io/uncompressed"], diffId);
+        assert.equal(diffId, digestOf(gunzipSync(await t.store.content.readAll(desc.digest))));
+        assert.notEqual(diffId, one?.layers[i]?.diffId);
+      }
+      assert.equal(top.availableRemotes().length, 3);
       await t.store.content.delete(one?.descriptors[0]?.digest ?? "");
       const anew = await top.toRemote({ compression: { type: "gzip" }, ctx });
       assert.equal(anew?.descriptors[0]?.digest, one?.descriptors[0]?.digest);

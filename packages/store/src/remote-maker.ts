@@ -5,6 +5,7 @@ import { newId } from "@kiln/formats";
 import {
   annotationKeys,
   type Descriptor,
+  type Digest,
   distributableType,
   dockerMediaType,
   layerCompression,
@@ -44,7 +45,11 @@ export class RemoteMaker {
     const descriptors = await Promise.all(layers.map((layer) => this.#layer(layer, opts)));
     for (const layer of layers) records.nameChain(layer);
     records.nameChain(record);
-    return { descriptors, layers: layers.map((layer) => this.#info(layer)) };
+    return this.#remote(layers, descriptors);
+  }
+
+  #remote(layers: readonly CacheRecord[], descriptors: readonly Descriptor[]): Remote {
+    return { descriptors, layers: layers.map((layer, i) => this.#info(layer, descriptors[i] as Descriptor)) };
   }
 
   /** A blob that is gone for good is made anew from the tree, when there is one. */
@@ -63,7 +68,7 @@ export class RemoteMaker {
     }
     const blob = record.state.blob as Descriptor;
     let desc = blob;
-    if (compression.force && compressionOf(blob) !== compression.type) {
+    if (compression.force && !isCompressed(blob, compression.type)) {
       desc = await this.#variant(record, compression, ctx);
     }
     return describe(record, desc, { ...opts, lazy: !this.#deps.content.has(desc.digest) });
@@ -71,7 +76,7 @@ export class RemoteMaker {
 
   async #variant(record: CacheRecord, compression: CompressionOptions, ctx: RefContext): Promise<Descriptor> {
     const { type } = compression;
-    const known = record.state.variants.find((desc) => compressionOf(desc) === type);
+    const known = record.state.variants.find((desc) => isCompressed(desc, type));
     if (known && this.#deps.content.has(known.digest)) return known;
     const blob = record.state.blob as Descriptor;
     return await this.#flights.run(`convert-${blob.digest}-${type}`, ctx, async (shared) => {
@@ -98,7 +103,9 @@ export class RemoteMaker {
       },
       { signal: ctx.signal, onProgress: progress(ctx, blob, "converting") },
     );
-    if (record.state.diffId && made.diffId !== record.state.diffId) {
+    // The table of contents of eStargz counts for the uncompressed bytes.
+    const keepsBytes = compression.type !== "estargz";
+    if (keepsBytes && record.state.diffId && made.diffId !== record.state.diffId) {
       throw new BuildError(
         "data_loss",
         `layer ${blob.digest} holds ${made.diffId}, not ${record.state.diffId}`,
@@ -111,6 +118,7 @@ export class RemoteMaker {
       digest: made.digest,
       size: made.sizeBytes,
       ...(blob.urls ? { urls: blob.urls } : {}),
+      ...(made.annotations ? { annotations: made.annotations } : {}),
     };
     const others = record.state.variants.filter((variant) => compressionOf(variant) !== compression.type);
     records.update(record, { variants: [...others, desc], size: undefined });
@@ -154,22 +162,23 @@ export class RemoteMaker {
     );
     await content.adopt(output, made);
     content.setLabels(made.digest, { [annotationKeys.uncompressed]: made.diffId });
-    const blob = {
+    const blob: Descriptor = {
       mediaType: typeFor(mediaTypes.ociLayer, compression.type),
       digest: made.digest,
       size: made.sizeBytes,
+      ...(made.annotations ? { annotations: made.annotations } : {}),
     };
     records.update(record, { blob, diffId: made.diffId, size: undefined });
   }
 
-  #info(record: CacheRecord): LayerInfo {
+  #info(record: CacheRecord, desc: Descriptor): LayerInfo {
     const { state } = record;
     return {
       id: record.id,
       description: state.description,
       createdAt: state.createdAt,
-      diffId: state.diffId as NonNullable<typeof state.diffId>,
-      lazy: !this.#deps.content.has((state.blob as Descriptor).digest),
+      diffId: (desc.annotations?.[annotationKeys.uncompressed] ?? state.diffId) as Digest,
+      lazy: !this.#deps.content.has(desc.digest),
       remotes: state.remotes,
     };
   }
@@ -178,16 +187,15 @@ export class RemoteMaker {
   available(record: CacheRecord): Remote[] {
     const layers = this.#deps.records.layers(record);
     if (layers.length === 0 || layers.some((layer) => !layer.state.blob)) return [];
-    const infos = layers.map((layer) => this.#info(layer));
     const main = layers.map((layer) => describe(layer, layer.state.blob as Descriptor, { lazy: false }));
-    const remotes: Remote[] = [{ descriptors: main, layers: infos }];
+    const remotes: Remote[] = [this.#remote(layers, main)];
     const kinds = new Set(layers.flatMap((layer) => layer.state.variants.map(compressionOf)));
     for (const kind of kinds) {
       const descriptors = layers.map((layer) => {
         const variant = layer.state.variants.find((desc) => compressionOf(desc) === kind);
         return describe(layer, variant ?? (layer.state.blob as Descriptor), { lazy: false });
       });
-      remotes.push({ descriptors, layers: infos });
+      remotes.push(this.#remote(layers, descriptors));
     }
     return remotes;
   }
@@ -200,11 +208,18 @@ function levelOf(compression: CompressionOptions): { readonly level?: number } {
 }
 
 function compressionOf(desc: Descriptor): CompressionKind | undefined {
+  if (desc.annotations?.[annotationKeys.stargzTocDigest] !== undefined) return "estargz";
   return layerCompression(desc.mediaType);
 }
 
+/** eStargz is gzip too. */
+function isCompressed(desc: Descriptor, kind: CompressionKind): boolean {
+  const has = compressionOf(desc);
+  return has === kind || (has === "estargz" && kind === "gzip");
+}
+
 function typeFor(mediaType: string, kind: CompressionKind): string {
-  return kind === "estargz" ? mediaType : layerTypeWithCompression(ociMediaType(mediaType), kind);
+  return layerTypeWithCompression(ociMediaType(mediaType), kind === "estargz" ? "gzip" : kind);
 }
 
 function progress(
@@ -230,11 +245,12 @@ function describe(
   const keepsUrls = how.preferNondistributable === true && (desc.urls?.length ?? 0) > 0;
   let mediaType = keepsUrls ? desc.mediaType : distributableType(desc.mediaType);
   if (how.compression) {
-    const oci = how.compression.ociTypes !== false || how.compression.type === "zstd";
+    const needsOci = how.compression.type === "zstd" || how.compression.type === "estargz";
+    const oci = how.compression.ociTypes !== false || needsOci;
     mediaType = oci ? ociMediaType(mediaType) : dockerMediaType(mediaType);
   }
   const annotations: Record<string, string> = { ...desc.annotations };
-  if (state.diffId) annotations[annotationKeys.uncompressed] = state.diffId;
+  if (state.diffId) annotations[annotationKeys.uncompressed] ??= state.diffId;
   annotations[annotationKeys.createdAt] = goTime(state.createdAt);
   if (how.lazy) addSources(annotations, state.imageRefs);
   return {
