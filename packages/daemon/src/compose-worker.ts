@@ -16,6 +16,7 @@ import {
   Worker,
 } from "@kiln/engine";
 import {
+  CdiRegistry,
   cleanupLeftovers,
   createNetwork,
   createOciExecutor,
@@ -76,7 +77,8 @@ export async function composeWorker(at: {
   );
   const hasher = undo.use(new ContentHasher());
   const fileRunner = undo.use(new FileRunner());
-  const { executor, network } = await composeExecutor(at, join(root, "executor"));
+  const cdi = composeDevices(config, log);
+  const { executor, network } = await composeExecutor({ ...at, cdi }, join(root, "executor"));
   undo.use(executor);
   const { refs, content, leases } = store;
   const sources = new SourceManager([
@@ -101,7 +103,12 @@ export async function composeWorker(at: {
     fileRunner,
     executor,
     sources,
-    exec: createExecParts({ refs, clients: createStepClients(sessions), env: process.env }),
+    exec: createExecParts({
+      refs,
+      clients: createStepClients(sessions),
+      env: process.env,
+      ...(cdi ? { cdi } : {}),
+    }),
     gcPolicy: config.worker.gcPolicy,
     maxParallelism: config.worker.maxParallelism,
     proxyNetwork: config.proxyNetwork,
@@ -163,8 +170,18 @@ function registryFetcher(registries: Registries, authenticators: SessionAuthenti
   };
 }
 
+function composeDevices(config: DaemonConfig, log: Logger): CdiRegistry | undefined {
+  const { disabled, specDirs, autoAllowed } = config.cdi;
+  return disabled ? undefined : new CdiRegistry({ specDirs, autoAllowed, warn: (text) => log.warn(text) });
+}
+
 async function composeExecutor(
-  at: { readonly config: DaemonConfig; readonly zygote: Zygote; readonly log: Logger },
+  at: {
+    readonly config: DaemonConfig;
+    readonly zygote: Zygote;
+    readonly log: Logger;
+    readonly cdi: CdiRegistry | undefined;
+  },
   root: string,
 ): Promise<{ executor: OciExecutor; network: string }> {
   const { config, zygote, log } = at;
@@ -192,6 +209,7 @@ async function composeExecutor(
       searchDomains: config.dns.search,
     },
     rootless: worker.rootless,
+    ...(at.cdi ? { cdi: at.cdi } : {}),
     ...(worker.binary === "" ? {} : { binary: worker.binary }),
     ...(worker.defaultCgroupParent === "" ? {} : { cgroupParent: worker.defaultCgroupParent }),
     ...(worker.apparmorProfile === "" ? {} : { apparmorProfile: worker.apparmorProfile }),

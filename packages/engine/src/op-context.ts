@@ -14,6 +14,8 @@ export interface LlbOp {
   /** Digest in the definition that the client sent, before any rewriting. */
   readonly originalDigest: string;
   readonly linuxResources: LinuxResources | undefined;
+  /** A step of a build with a proxy network, which is to go out through the proxy. */
+  readonly proxied?: boolean | undefined;
 }
 
 /** A vertex of a build graph. */

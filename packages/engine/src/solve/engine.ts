@@ -1,6 +1,8 @@
-import type { Definition } from "@kiln/api/pb";
+import { create } from "@bufbuild/protobuf";
+import { type Definition, SourceOpSchema } from "@kiln/api/pb";
 import type { Policy } from "@kiln/api/sourcepolicy";
 import { BuildError, isCanceled, withSignal } from "@kiln/base";
+import type { ProxyCheck } from "@kiln/executor";
 import { type CachedResult, type Failure, failedVertex, type Job, Solver } from "@kiln/solver";
 import type {
   CacheExportEntry,
@@ -139,8 +141,10 @@ export class Engine {
     };
     this.#solver = new Solver<LlbOp, OpResult>({
       resolveOp: (vertex, metadata) =>
-        parts.worker.resolveOp(withResources(vertex, metadata), (definition, ctx) =>
-          this.#solveNested(definition, ctx),
+        parts.worker.resolveOp(
+          withResources(vertex, metadata),
+          (definition, ctx) => this.#solveNested(definition, ctx),
+          (ctx) => this.#proxyCheck(ctx),
         ),
       cache: parts.solverCache,
       results: {
@@ -272,6 +276,19 @@ export class Engine {
       await this.#parts.sessionExporters.finalize(request.sessionId, response, signal);
     }
     return { result, exports, response };
+  }
+
+  /** What decides about the requests of a proxied step; undefined when its builds have no policies. */
+  #proxyCheck(ctx: OpContext): ProxyCheck | undefined {
+    const bridge = new JobBridge(this.#bridgeHost, builderOfContext(ctx), ctx.sessions.ids()[0] ?? "");
+    const hasSession = ctx.jobValues(JOB_POLICY_SESSION).some((session) => session !== "");
+    if (!hasSession && bridge.policies().every(({ rules }) => rules.length === 0)) return undefined;
+    const evaluator = this.#parts.policyEvaluator(bridge);
+    return async (url) => {
+      const source = create(SourceOpSchema, { identifier: url });
+      await evaluator.evaluate(source, undefined, []);
+      return { url: source.identifier, hasAttrs: Object.keys(source.attrs).length > 0 };
+    };
   }
 
   async #solveNested(definition: Definition, ctx: OpContext): Promise<OpResult> {

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { type Definition, type Op, type OpMetadata, OpSchema, PlatformSchema } from "@kiln/api/pb";
+import { type Definition, NetMode, type Op, type OpMetadata, OpSchema, PlatformSchema } from "@kiln/api/pb";
 import { BuildError, errorMessage, wrapError } from "@kiln/base";
 import { normalizePlatform, type Platform } from "@kiln/oci";
 import type { Edge, VertexOptions } from "@kiln/solver";
@@ -167,8 +167,15 @@ class GraphBuilder {
         op,
         originalDigest: loading.originalDigest,
         linuxResources: op.op.case === "exec" ? metadata?.linuxResources : undefined,
+        proxied: op.op.case === "exec" && this.#isProxied(op),
       },
     };
+  }
+
+  /** True where a proxy network makes a difference. */
+  #isProxied(op: Op): boolean {
+    if (this.#opts.proxyNetwork !== true) return false;
+    return op.op.case === "build" || (op.op.case === "exec" && op.op.value.network !== NetMode.NONE);
   }
 
   #digest(digest: string, { op }: LoadingOp, inputs: readonly Edge<LlbOp>[]): string {
@@ -179,9 +186,7 @@ class GraphBuilder {
       input.digest = now;
       changed = true;
     }
-    const proxied =
-      this.#opts.proxyNetwork === true &&
-      (op.op.case === "build" || (op.op.case === "exec" && op.op.value.network !== 2));
+    const proxied = this.#isProxied(op);
     if (!changed && !proxied) return digest;
     const hash = createHash("sha256").update(toBinary(OpSchema, op));
     if (proxied) hash.update(PROXY_NETWORK_SUFFIX);

@@ -7,7 +7,8 @@ import type { ContentHasher } from "../content-hash/content-hasher.ts";
 import type { LlbVertex, Op, OpContext } from "../op-context.ts";
 import { BuildOperation, type NestedSolve } from "../ops/build-op.ts";
 import { DiffOperation } from "../ops/diff-op.ts";
-import { ExecOperation, type ExecOpHost } from "../ops/exec/exec-op.ts";
+import { ExecOperation, type ExecOpHost, type StepProxyCheck } from "../ops/exec/exec-op.ts";
+import type { MountsHost } from "../ops/exec/prepare-mounts.ts";
 import { FileOperation } from "../ops/file/file-op.ts";
 import type { FileRunner } from "../ops/file/file-runner.ts";
 import { MergeOperation } from "../ops/merge-op.ts";
@@ -78,7 +79,7 @@ export class Worker {
   }
 
   /** Binds the op of a vertex. @throws BuildError `invalid_argument` for one that can't be run. */
-  resolveOp(vertex: LlbVertex, solve: NestedSolve): Op {
+  resolveOp(vertex: LlbVertex, solve: NestedSolve, proxyCheck?: StepProxyCheck): Op {
     const { op } = vertex.op;
     const inputCount = vertex.inputs.length;
     const { name } = vertex;
@@ -99,6 +100,7 @@ export class Worker {
             executor: this.executor,
             acquire,
           },
+          ...(proxyCheck ? { proxyCheck } : {}),
         });
       case "file":
         return new FileOperation(op.op.value, {
@@ -123,6 +125,12 @@ export class Worker {
   async acquire(ctx: OpContext): Promise<() => void> {
     const place = await this.#places.acquire(ctx.signal);
     return () => place[Symbol.dispose]();
+  }
+
+  /** What mounts of containers are prepared with. */
+  get mountsHost(): MountsHost {
+    const { cacheMounts, clients } = this.#parts.exec;
+    return { refs: this.refs, cacheMounts, clients };
   }
 
   /** What the source vertex with this digest was resolved to, when it was lately. */

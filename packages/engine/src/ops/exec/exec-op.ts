@@ -40,12 +40,11 @@ export interface ExecOpHost extends MountsHost {
 export interface ExecOperationOptions {
   readonly vertex: LlbVertex;
   readonly host: ExecOpHost;
-  /**
-   * The step goes out through a proxy that notes what it fetches and asks `check` first: set for a vertex of a build
-   * with a proxy network. A step without network has none.
-   */
-  readonly proxy?: { readonly check?: ProxyCheck };
+  readonly proxyCheck?: StepProxyCheck;
 }
+
+/** Makes what decides about the requests of a proxied step; undefined lets all pass. */
+export type StepProxyCheck = (ctx: OpContext) => ProxyCheck | undefined;
 
 /** Runs a process over its inputs: LLB's `ExecOp`. */
 export class ExecOperation implements Op {
@@ -54,7 +53,7 @@ export class ExecOperation implements Op {
   readonly #op: ExecOp;
   readonly #vertex: LlbVertex;
   readonly #host: ExecOpHost;
-  readonly #check: ProxyCheck | undefined;
+  readonly #proxyCheck: StepProxyCheck | undefined;
 
   /** @throws BuildError `invalid_argument` for an op that can't be run. */
   constructor(op: ExecOp, opts: ExecOperationOptions) {
@@ -62,8 +61,8 @@ export class ExecOperation implements Op {
     this.#op = op;
     this.#vertex = opts.vertex;
     this.#host = opts.host;
-    this.#check = opts.proxy?.check;
-    this.proxyCapture = opts.proxy && op.network !== NetMode.NONE ? new ProxyCapture() : undefined;
+    this.#proxyCheck = opts.proxyCheck;
+    this.proxyCapture = opts.vertex.op.proxied ? new ProxyCapture() : undefined;
   }
 
   async cacheMap(): Promise<CacheMapAnswer<LlbOp, OpResult>> {
@@ -116,7 +115,7 @@ export class ExecOperation implements Op {
   async #run(prepared: PreparedMounts, ctx: OpContext): Promise<unknown> {
     const { meta } = this.#op;
     const { clients, executor, logLimits } = this.#host;
-    const sandbox = this.#sandbox(prepared);
+    const sandbox = { ...this.#sandbox(prepared), ...this.#proxy(ctx) };
     const env = await stepEnv(this.#op, { clients, sessions: ctx.sessions, signal: ctx.signal });
     const stdout = new StepLog(ctx.progress, 1, logLimits);
     const stderr = new StepLog(ctx.progress, 2, logLimits);
@@ -155,12 +154,15 @@ export class ExecOperation implements Op {
       securityMode: security === SecurityMode.INSECURE ? "insecure" : "sandbox",
       readonlyRootfs: prepared.readonlyRootfs,
       removeMountStubsRecursive: meta?.removeMountStubsRecursive ?? false,
-      ...(this.proxyCapture
-        ? { proxy: { capture: this.proxyCapture, ...(this.#check ? { check: this.#check } : {}) } }
-        : {}),
       cdiDevices: cdiDevices.map(({ name, optional }) => ({ name, optional })),
       ...(platform === undefined ? {} : { platform: executorPlatform(platform) }),
     };
+  }
+
+  #proxy(ctx: OpContext): Pick<SandboxSpec, "proxy"> {
+    if (!this.proxyCapture) return {};
+    const check = this.#proxyCheck?.(ctx);
+    return { proxy: { capture: this.proxyCapture, ...(check ? { check } : {}) } };
   }
 
   /** The error with the trees as they are now, for whoever wants to look into them. */

@@ -77,6 +77,8 @@ export class PreparedMounts implements AsyncDisposable {
   /** Trees that nobody gets if all goes well; of interest to who looks into a failure. */
   readonly scratch: { readonly mountIndex: number; readonly ref: MutableRef }[] = [];
   readonly mounts: ExecMount[] = [];
+  /** The file systems of mounts that show a tree, by the mount's index. */
+  readonly treeMounts = new Map<number, readonly Mount[]>();
   rootfs: readonly Mount[] = [];
   readonlyRootfs = false;
   readonly #host: MountsHost;
@@ -149,6 +151,7 @@ export class PreparedMounts implements AsyncDisposable {
     if (shown === undefined) throw invalid(`mount ${mount.dest} has no input`);
     // Even a read-only root is written to while mount points are made in it.
     const mounts = await this.#mount(shown, isRoot ? false : mount.readonly);
+    this.treeMounts.set(index, mounts);
     if (isRoot) {
       this.readonlyRootfs = mount.readonly;
       this.rootfs = mounts;
@@ -187,6 +190,7 @@ export class PreparedMounts implements AsyncDisposable {
       this.outputs.push({ mountIndex: index, ref: input.clone() });
     }
     const mounts = await this.#mount(use.ref, mount.readonly);
+    this.treeMounts.set(index, mounts);
     this.mounts.push({ ...this.#place(mount), kind: "snapshot", mounts, selector: mount.selector });
   }
 
