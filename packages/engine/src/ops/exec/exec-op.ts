@@ -6,6 +6,8 @@ import {
   type LinuxResources,
   ProxyCapture,
   type ProxyCheck,
+  type ProxyIncomplete,
+  type ProxyMaterial,
   type SandboxSpec,
 } from "@kiln/executor";
 import { quoteGo } from "@kiln/formats";
@@ -48,8 +50,7 @@ export type StepProxyCheck = (ctx: OpContext) => ProxyCheck | undefined;
 
 /** Runs a process over its inputs: LLB's `ExecOp`. */
 export class ExecOperation implements Op {
-  /** What the step fetched; undefined without a proxy. For provenance, once it has run. */
-  readonly proxyCapture: ProxyCapture | undefined;
+  readonly #capture: ProxyCapture | undefined;
   readonly #op: ExecOp;
   readonly #vertex: LlbVertex;
   readonly #host: ExecOpHost;
@@ -62,7 +63,22 @@ export class ExecOperation implements Op {
     this.#vertex = opts.vertex;
     this.#host = opts.host;
     this.#proxyCheck = opts.proxyCheck;
-    this.proxyCapture = opts.vertex.op.proxied ? new ProxyCapture() : undefined;
+    this.#capture = opts.vertex.op.proxied ? new ProxyCapture() : undefined;
+  }
+
+  /** Whether the step goes out through a proxy that notes what it fetches. */
+  get proxied(): boolean {
+    return this.#capture !== undefined;
+  }
+
+  /** What it has fetched; for provenance. */
+  proxyMaterials(): readonly ProxyMaterial[] {
+    return this.#capture?.materials() ?? [];
+  }
+
+  /** Requests whose answers can't be named as materials. */
+  proxyIncomplete(): readonly ProxyIncomplete[] {
+    return this.#capture?.incomplete ?? [];
   }
 
   async cacheMap(): Promise<CacheMapAnswer<LlbOp, OpResult>> {
@@ -132,7 +148,7 @@ export class ExecOperation implements Op {
         }),
       { args, validExitCodes: meta?.validExitCodes ?? [] },
     );
-    const summary = this.proxyCapture?.summary() ?? "";
+    const summary = this.#capture?.summary() ?? "";
     if (summary !== "") stderr.stream.write(summary);
     if (failure !== undefined) {
       stdout.flushTail();
@@ -160,9 +176,9 @@ export class ExecOperation implements Op {
   }
 
   #proxy(ctx: OpContext): Pick<SandboxSpec, "proxy"> {
-    if (!this.proxyCapture) return {};
+    if (!this.#capture) return {};
     const check = this.#proxyCheck?.(ctx);
-    return { proxy: { capture: this.proxyCapture, ...(check ? { check } : {}) } };
+    return { proxy: { capture: this.#capture, ...(check ? { check } : {}) } };
   }
 
   /** The error with the trees as they are now, for whoever wants to look into them. */
