@@ -57,7 +57,8 @@ export function wrapProblem(error: unknown, prefix: string): unknown {
 export function lineRanges(start: number, end: number): Range[] {
   const out: Range[] = [];
   for (let line = start; line <= Math.max(start, end); line++) {
-    out.push({ start: { line, character: 0 }, end: { line, character: 0 } });
+    const position = { line, character: 0 };
+    out.push({ start: position, end: position });
   }
   return out;
 }

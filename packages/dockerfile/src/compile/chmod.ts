@@ -1,4 +1,3 @@
-import { quoteGo } from "@kiln/formats";
 import { Problem } from "../base/problem.ts";
 
 const MAX_MODE = 0o7777;
@@ -20,9 +19,4 @@ export function parseChmod(text: string): number | string {
 /** `[ugoa]*([-+=][rwxXstugo]*)+`, separated by commas. */
 function isSymbolic(text: string): boolean {
   return /^[ugoa]*(?:[-+=][rwxXstugo]*)+(?:,[ugoa]*(?:[-+=][rwxXstugo]*)+)*$/.test(text);
-}
-
-/** A mode as messages show it. */
-export function showMode(mode: number | string): string {
-  return typeof mode === "string" ? quoteGo(mode) : mode.toString(8);
 }

@@ -38,7 +38,8 @@ export function applyEnv(context: StepContext, state: StageState, env: EnvInstru
 /** Replaces the variable where it stands, or appends it. */
 function setEnv(env: string[], key: string, value: string): void {
   const entry = `${key}=${value}`;
-  const at = env.findIndex((old) => old === key || old.startsWith(`${key}=`));
+  const prefix = `${key}=`;
+  const at = env.findIndex((old) => old.startsWith(prefix) || old === key);
   if (at < 0) env.push(entry);
   else env[at] = entry;
 }

@@ -23,7 +23,7 @@ export function compilePattern(pattern: string, greedy: boolean): ShellPattern {
       if (next === "}" || next === "/") continue;
       if (next !== "*" && next !== "?" && next !== "\\") {
         throw new Problem(
-          `invalid pattern (${pattern}) in substitution: invalid escapeToken '\\${next ?? "\ufffd"}'`,
+          `invalid pattern (${pattern}) in substitution: invalid escape '\\${next ?? "\ufffd"}'`,
         );
       }
       elements.push({ kind: "char", char: next });

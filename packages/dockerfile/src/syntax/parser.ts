@@ -20,6 +20,8 @@ export interface ParsedFile {
 
 /** Longest line, in bytes without its line feed. */
 const MAX_LINE_BYTES = 65535;
+/** ONBUILDs in each other that are looked through; two are too many already. */
+const MAX_ONBUILD = 16;
 const HEREDOC_KEYWORDS: ReadonlySet<string> = new Set(["add", "copy", "run"]);
 
 /** Parses a Dockerfile, going on after mistakes. */
@@ -201,7 +203,7 @@ export function splitInstruction(
     const [keyword, tail] = splitFirst(trimSpace(rest));
     const { flags, rest: text } = splitFlags(tail ?? "", escapeToken);
     const args = trimSpace(text);
-    if (lower(keyword) === "onbuild" && args !== "") {
+    if (lower(keyword) === "onbuild" && args !== "" && outer.length < MAX_ONBUILD) {
       outer.push(keyword);
       flagsOfOuter.push(flags);
       rest = args;

@@ -4,38 +4,25 @@ import { isSpace } from "../base/go-text.ts";
 /** Splits the arguments of ENV, LABEL and ARG into words; quotes and escapes stay in them. */
 export function splitWords(text: string, escapeToken: string): string[] {
   const words: string[] = [];
-  let word = "";
-  let inWord = false;
-  let blankOk = false;
+  let start = -1;
   let quote = "";
-  const flush = (): void => {
-    if (blankOk || word !== "") words.push(word);
-    word = "";
-    blankOk = false;
-  };
-  for (let at = 0; at < text.length; at++) {
-    let char = text[at]!;
-    if (quote === "") {
-      if (isSpace(char.charCodeAt(0))) {
-        if (inWord) flush();
-        inWord = false;
-        continue;
-      }
-      inWord = true;
-      if (char === "'" || char === '"') {
-        quote = char;
-        blankOk = true;
-      }
-    } else if (char === quote) quote = "";
-    const wasQuoted = quote !== "" && char !== quote;
-    if (char === escapeToken && !(wasQuoted && quote === "'")) {
-      if (at + 1 === text.length) break;
-      word += char;
-      char = text[++at]!;
+  let at = 0;
+  for (; at < text.length; at++) {
+    const char = text[at]!;
+    if (quote === "" && isSpace(text.charCodeAt(at))) {
+      if (start >= 0) words.push(text.slice(start, at));
+      start = -1;
+      continue;
     }
-    word += char;
+    if (start < 0) start = at;
+    if (char === escapeToken && quote !== "'") {
+      // An escape at the end goes; any other takes the next character along.
+      if (at + 1 === text.length) break;
+      at++;
+    } else if (quote === "" && (char === "'" || char === '"')) quote = char;
+    else if (char === quote) quote = "";
   }
-  if (inWord) flush();
+  if (start >= 0 && at > start) words.push(text.slice(start, at));
   return words;
 }
 
