@@ -376,7 +376,6 @@ export class LayerApplier implements TarHandler {
     }
     const path = join(dir.path, name);
     const isInside = (other: string): boolean => other === path || other.startsWith(`${path}/`);
-    for (const timed of this.#dirTimes.keys()) if (isInside(timed)) this.#dirTimes.delete(timed);
     this.#forgetDirs((open, key) => open.path !== key || isInside(open.path));
   }
 

@@ -6,6 +6,8 @@ import { type FromWorker, fromPlainError, type ToWorker } from "./thread-message
 
 const MIN_THREADS = 4;
 const MAX_THREADS = 8;
+/** A thread that has had nothing to do for this long ends. */
+const IDLE_MS = 60_000;
 
 interface Running {
   readonly deferred: Deferred<unknown>;
@@ -15,6 +17,7 @@ interface Running {
 interface Thread {
   readonly worker: Worker;
   running: Running | undefined;
+  idleTimer: NodeJS.Timeout | undefined;
 }
 
 /**
@@ -49,6 +52,7 @@ export class ThreadPool<Job> implements AsyncDisposable {
     using _permit = await this.#permits.acquire(ctx.signal);
     if (this.#closed) throw new BuildError("unavailable", "thread pool is closed");
     const thread = this.#idle.pop() ?? this.#start();
+    clearTimeout(thread.idleTimer);
     const deferred = createDeferred<unknown>();
     thread.running = { deferred, onProgress: ctx.onProgress };
     thread.worker.ref();
@@ -69,6 +73,7 @@ export class ThreadPool<Job> implements AsyncDisposable {
       if (this.#all.has(thread)) {
         thread.worker.unref();
         this.#idle.push(thread);
+        thread.idleTimer = setTimeout(() => this.#retire(thread), IDLE_MS).unref();
       }
     }
   }
@@ -77,9 +82,16 @@ export class ThreadPool<Job> implements AsyncDisposable {
     thread.worker.postMessage(message);
   }
 
+  #retire(thread: Thread): void {
+    const at = this.#idle.indexOf(thread);
+    if (at < 0) return;
+    this.#idle.splice(at, 1);
+    void thread.worker.terminate();
+  }
+
   #start(): Thread {
     const worker = new Worker(this.#entry, { trackUnmanagedFds: false });
-    const thread: Thread = { worker, running: undefined };
+    const thread: Thread = { worker, running: undefined, idleTimer: undefined };
     this.#all.add(thread);
     worker.on("message", (message: FromWorker) => {
       const running = thread.running;
@@ -90,6 +102,7 @@ export class ThreadPool<Job> implements AsyncDisposable {
     });
     const onEnd = (reason: unknown): void => {
       this.#all.delete(thread);
+      clearTimeout(thread.idleTimer);
       const at = this.#idle.indexOf(thread);
       if (at >= 0) this.#idle.splice(at, 1);
       thread.running?.deferred.reject(new BuildError("internal", "worker thread ended", { cause: reason }));

@@ -245,7 +245,7 @@ function describe(
   const keepsUrls = how.preferNondistributable === true && (desc.urls?.length ?? 0) > 0;
   let mediaType = keepsUrls ? desc.mediaType : distributableType(desc.mediaType);
   if (how.compression) {
-    const needsOci = how.compression.type === "zstd" || how.compression.type === "estargz";
+    const needsOci = how.compression.type === "estargz";
     const oci = how.compression.ociTypes !== false || needsOci;
     mediaType = oci ? ociMediaType(mediaType) : dockerMediaType(mediaType);
   }
