@@ -87,10 +87,12 @@ describe("ExecOperation", () => {
 
   function context(signal = new AbortController().signal) {
     const output: string[] = [];
+    const cleanups: (() => void | Promise<void>)[] = [];
     const ctx = {
       signal,
       vertexDigest: "sha256:x",
       sessions: { ids: () => [] },
+      cleanup: (fn: () => void | Promise<void>) => void cleanups.push(fn),
       progress: {
         status: () => undefined,
         warning: () => undefined,
@@ -99,7 +101,7 @@ describe("ExecOperation", () => {
         },
       },
     } as unknown as OpContext;
-    return { ctx, output };
+    return { ctx, output, cleanups };
   }
 
   function operation(exec: MessageInitShape<typeof ExecOpSchema>, inputCount = 1): ExecOperation {
@@ -162,7 +164,7 @@ describe("ExecOperation", () => {
   });
 
   it("fails in BuildKit's words, with the exit code and the trees as they were", async () => {
-    const { ctx, output } = context();
+    const { ctx, output, cleanups } = context();
     const op = operation({ meta: shell('echo left > /left; echo "bye"; exit 7') });
     const error = await op.exec([{ ref: base }], ctx).then(
       () => assert.fail("no error"),
@@ -179,7 +181,10 @@ describe("ExecOperation", () => {
     assert.equal(failure?.state.inputs[0]?.ref?.id, base.id);
     assert.equal(await read(failure?.state.mounts[0], "left"), "left\n");
     assert.deepEqual(output, ["1:bye\n"]);
-    await failure?.release();
+    for (const cleanup of cleanups) await cleanup();
+    const tree = failure?.state.mounts[0]?.ref?.id ?? "";
+    const usage = await store.refs.diskUsage();
+    assert.equal(usage.find(({ id }) => id === tree)?.inUse ?? false, false);
   });
 
   it("takes other exit codes for a success when told so", async () => {

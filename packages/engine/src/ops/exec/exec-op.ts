@@ -120,10 +120,10 @@ export class ExecOperation implements Op {
     } catch (error) {
       await prepared.releaseMounts();
       if (isCanceled(error) || ctx.signal.aborted) throw error;
-      throw await this.#failed(error, inputs, prepared);
+      throw await this.#failed(error, inputs, { prepared, ctx });
     }
     await prepared.releaseMounts();
-    if (failure !== undefined) throw await this.#failed(failure, inputs, prepared);
+    if (failure !== undefined) throw await this.#failed(failure, inputs, { prepared, ctx });
     return await commitOutputs(prepared);
   }
 
@@ -181,8 +181,13 @@ export class ExecOperation implements Op {
     return { proxy: { capture: this.#capture, ...(check ? { check } : {}) } };
   }
 
-  /** The error with the trees as they are now, for whoever wants to look into them. */
-  async #failed(error: unknown, inputs: readonly OpResult[], prepared: PreparedMounts): Promise<unknown> {
+  /** The error with the trees as they are now, for whoever wants to look into them while the builds last. */
+  async #failed(
+    error: unknown,
+    inputs: readonly OpResult[],
+    run: { readonly prepared: PreparedMounts; readonly ctx: OpContext },
+  ): Promise<unknown> {
+    const { prepared, ctx } = run;
     const clones = this.#op.mounts.map((mount): OpResult | undefined => {
       const input = mount.input < 0n ? undefined : inputs[Number(mount.input)];
       return input && { ref: input.ref?.clone() };
@@ -198,7 +203,9 @@ export class ExecOperation implements Op {
         await ref.release();
       }
     }
-    return new OpFailure(cause, { inputs: clones, mounts });
+    const failure = new OpFailure(cause, { inputs: clones, mounts });
+    ctx.cleanup(() => failure.release());
+    return failure;
   }
 }
 

@@ -256,7 +256,9 @@ class FileRun implements AsyncDisposable {
     const other = secondary >= 0 ? await this.#trees.get(Number(action.secondaryInput)) : undefined;
     if (other?.kind === "fixed" && other.ref !== undefined) mounts[secondary] = { ref: other.ref.clone() };
     const inputs = this.#inputs.map((input) => ({ ref: input.ref?.clone() }));
-    return new OpFailure(error, { inputs, mounts, fileAction: at });
+    const failure = new OpFailure(error, { inputs, mounts, fileAction: at });
+    this.#ctx.cleanup(() => failure.release());
+    return failure;
   }
 }
 
