@@ -1,0 +1,2 @@
+export { runBuildctl } from "./buildctl/buildctl.ts";
+export { runKiln } from "./kiln.ts";
