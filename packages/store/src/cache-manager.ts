@@ -217,6 +217,34 @@ export class CacheManager implements RefManager, RefOwner {
     return this.deps.records.find(id) && this.deps.records.metadata(id);
   }
 
+  isAvailable(id: string): boolean {
+    const record = this.deps.records.find(id);
+    return record !== undefined && this.#isAvailable(record);
+  }
+
+  #isAvailable({ state }: CacheRecord): boolean {
+    if (state.snapshot !== undefined || state.equalMutable !== undefined) return true;
+    if (state.kind === "layer") {
+      if (!state.blob || !this.blobs.canHave(state.blob.digest, state.remotes)) return false;
+    }
+    return state.parents.every((parent) => parent === "" || this.isAvailable(parent));
+  }
+
+  canHaveBlob(id: string, digest: string): boolean {
+    if (this.deps.content.has(digest)) return true;
+    const state = this.deps.records.find(id)?.state;
+    return state?.blob?.digest === digest && this.blobs.canHave(digest, state.remotes);
+  }
+
+  async ensureBlob(id: string, digest: string, ctx: RefContext): Promise<void> {
+    if (this.deps.content.has(digest)) return;
+    const record = this.deps.records.get(id);
+    using _hold = this.deps.records.hold(record);
+    const { blob } = record.state;
+    if (blob?.digest !== digest) throw new BuildError("not_found", `blob ${digest}: not found`);
+    await this.blobs.ensure(record, blob, ctx);
+  }
+
   async diskUsage(opts: DiskUsageOptions = {}): Promise<readonly UsageInfo[]> {
     return await this.pruner.diskUsage(opts);
   }
@@ -249,7 +277,7 @@ export class CacheManager implements RefManager, RefOwner {
       if (record.state.size !== undefined) this.deps.records.update(record, { size: undefined });
       return this.#mounts.open(record.id, () => this.deps.snapshotter.mounts(key));
     }
-    return fixed(readonlyMounts(this.deps.snapshotter.mounts(key)));
+    return this.#mounts.openReadonly(record.id) ?? fixed(readonlyMounts(this.deps.snapshotter.mounts(key)));
   }
 
   /** Mounts of an immutable record, for reading. */

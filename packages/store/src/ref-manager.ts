@@ -36,6 +36,12 @@ export interface RefManager extends AsyncDisposable {
   search(index: string): readonly string[];
   /** Metadata of a record without taking a handle on it. */
   metadataOf(id: string): import("./ref.ts").RefMetadata | undefined;
+  /** True when a tree can be mounted: what it lacks is known to be had elsewhere. */
+  isAvailable(id: string): boolean;
+  /** True when a blob of the record `id` is here, or the record's own one is known to be had elsewhere. */
+  canHaveBlob(id: string, digest: string): boolean;
+  /** Brings a blob of the record `id` into the content store. @throws `not_found`, `data_loss` */
+  ensureBlob(id: string, digest: string, ctx: RefContext): Promise<void>;
   diskUsage(opts?: DiskUsageOptions): Promise<readonly UsageInfo[]>;
   /** Applies the rules in order; every record that goes is reported. Never removes a record that is held. */
   prune(

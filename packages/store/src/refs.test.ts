@@ -344,6 +344,10 @@ for (const snapshotter of ["overlayfs", "native"] as const) {
       await using one = await mutable.mount(false, ctx);
       await using two = await mutable.mount(false, ctx);
       assert.deepEqual(one.mounts, two.mounts);
+      await using reader = await mutable.mount(true, ctx);
+      assert.equal(reader.mounts[0]?.options.includes("ro"), true);
+      if (snapshotter === "overlayfs") assert.equal(reader.mounts[0].source, one.mounts[0]?.source);
+      await reader.release();
       if (snapshotter === "overlayfs") await assert.rejects(mutable.commit(), /still mounted/);
       await one.release();
       await two.release();

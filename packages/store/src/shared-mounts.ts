@@ -29,10 +29,16 @@ export class SharedMounts {
     return this.#shared.has(key);
   }
 
+  /** The mount `key` for one who only reads, while somebody else writes to it. */
+  openReadonly(key: string): Mountable | undefined {
+    const known = this.#shared.get(key);
+    return known && this.#use(key, known, "ro");
+  }
+
   /** `mounts` under the name `key`. */
   open(key: string, mounts: () => readonly Mount[]): Mountable {
     const known = this.#shared.get(key);
-    if (known) return this.#use(key, known);
+    if (known) return this.#use(key, known, "rw");
     const list = mounts();
     if (!list.some((mount) => mount.options.some((option) => option.startsWith("upperdir=")))) {
       const release = async (): Promise<void> => undefined;
@@ -43,10 +49,10 @@ export class SharedMounts {
     mountAll(list, path);
     const shared: Shared = { path, users: 0 };
     this.#shared.set(key, shared);
-    return this.#use(key, shared);
+    return this.#use(key, shared, "rw");
   }
 
-  #use(key: string, shared: Shared): Mountable {
+  #use(key: string, shared: Shared, access: "ro" | "rw"): Mountable {
     shared.users++;
     let held = true;
     const release = async (): Promise<void> => {
@@ -57,7 +63,7 @@ export class SharedMounts {
       await unmountAsync(shared.path);
       if (!this.#shared.has(key)) rmdirSync(shared.path);
     };
-    const mounts: Mount[] = [{ type: "bind", source: shared.path, options: ["rw", "rbind"] }];
+    const mounts: Mount[] = [{ type: "bind", source: shared.path, options: [access, "rbind"] }];
     return { mounts, release, [Symbol.asyncDispose]: release };
   }
 }
