@@ -1,6 +1,8 @@
-import { BuildError, isBuildError } from "@kiln/base";
+import { errorMessage, isBuildError } from "@kiln/base";
 import {
+  CacheBlobs,
   createArchiveExporter,
+  createCacheBackends,
   createImageExporter,
   createLocalExporter,
   createPolicyEvaluator,
@@ -34,18 +36,21 @@ export function composeEngine(at: {
   const keys = new SqliteKeyStore(store.db);
   const results = new RefResultStore(worker.id, store.refs);
   store.refs.onRemoved((id) => keys.releaseResult(results.idOf(id)));
+  const caches = createCacheBackends({
+    refs: store.refs,
+    registries: parts.registries,
+    authenticators: parts.authenticators,
+    sessions,
+    blobs: new CacheBlobs(store.content, store.refs),
+    env: process.env,
+    onFailedImport: (error) => log.debug("cache import", { error: errorMessage(error) }),
+  });
   return new Engine({
     worker,
     frontends: frontends(config),
     exporters: exporters(parts, sessions),
-    resolveCacheExports: (entries) => {
-      const [first] = entries;
-      if (first === undefined) return { exports: [], inline: undefined };
-      throw new BuildError("invalid_argument", `unknown cache exporter: ${JSON.stringify(first.type)}`);
-    },
-    openCacheImport: (entry) => {
-      throw new BuildError("invalid_argument", `unknown cache importer: ${entry.type}`);
-    },
+    resolveCacheExports: caches.resolveExports,
+    openCacheImport: caches.openImport,
     solverCache: { id: worker.id, keys, results },
     policyEvaluator: createPolicyEvaluator(sessions),
     sessionExporters: sessionExporters(sessions),

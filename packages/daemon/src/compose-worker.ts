@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { LayerPool } from "@kiln/archive";
-import { DisposableStore } from "@kiln/base";
+import { BuildError, DisposableStore } from "@kiln/base";
 import {
   ContentHasher,
   createExecParts,
@@ -121,24 +121,18 @@ export async function composeWorker(at: {
     layers,
     registries,
     authenticators,
-    ensureLayer: layerFetcher(content, fetchBlob),
+    ensureLayer: layerFetcher(refs),
     [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
   };
 }
 
 /** Brings the blobs of layers that are only known by descriptor into the content store. */
-function layerFetcher(content: Store["content"], fetchBlob: FetchBlob): EnsureLayer {
-  return async (descriptor, image, ctx) => {
-    if (content.has(descriptor.digest)) return;
-    const remote = image.layers.find((one) => one.descriptors.some((d) => d.digest === descriptor.digest));
-    const position = remote?.descriptors.findIndex((d) => d.digest === descriptor.digest) ?? -1;
-    const remotes = remote?.layers[position]?.remotes ?? [];
-    const refCtx = { signal: ctx.signal, session: ctx.sessions };
-    await content.write(await fetchBlob(descriptor, remotes, refCtx), {
-      digest: descriptor.digest,
-      sizeBytes: descriptor.size,
-      signal: ctx.signal,
-    });
+function layerFetcher(refs: Store["refs"]): EnsureLayer {
+  return async ({ digest }, image, ctx) => {
+    const remote = image.layers.find((one) => one.descriptors.some((desc) => desc.digest === digest));
+    const layer = remote?.layers[remote.descriptors.findIndex((desc) => desc.digest === digest)];
+    if (layer === undefined) throw new BuildError("not_found", `layer ${digest} of the image: not found`);
+    await refs.ensureBlob(layer.id, digest, { signal: ctx.signal, session: ctx.sessions });
   };
 }
 

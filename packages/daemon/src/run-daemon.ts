@@ -15,7 +15,7 @@ import { composeWorker } from "./compose-worker.ts";
 import type { DaemonConfig } from "./config/config.ts";
 import { contentView } from "./content-view.ts";
 import { controlHandlers } from "./control/control-service.ts";
-import { openHistory } from "./history/open-history.ts";
+import { BuildHistory } from "./history/build-history.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import { Logger } from "./log.ts";
 
@@ -42,7 +42,14 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
       log.warn(`session ${id} health check${fatal ? " failed" : ""}`, error),
   });
   const parts = undo.use(await composeWorker({ config, sessions, zygote, log }));
-  const history = undo.use(await openHistory({ config: config.history, store: parts.store, log }));
+  const history = undo.use(
+    new BuildHistory({
+      config: config.history,
+      store: parts.store,
+      log,
+      describeProvenance: async () => new Map(),
+    }),
+  );
   const engine = composeEngine({ config, parts, sessions, history, log });
   const collector = undo.use(new Collector(parts.store.refs, config.worker.gcPolicy, log));
   const idle = undo.use(new IdleTimer(config.idleTimeoutMs, () => stopping.stop("idle")));
@@ -65,6 +72,7 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
   log.info("stopping server");
   health.set("", false);
   for (const listener of listeners) await listener.close();
+  history.stop();
   await router.close({ timeoutMs: STOP_TIMEOUT_MS });
   return 0;
 }
@@ -75,7 +83,7 @@ function createRouter(
     readonly log: Logger;
     readonly sessions: SessionManager;
     readonly store: Store;
-    readonly history: Awaited<ReturnType<typeof openHistory>>;
+    readonly history: BuildHistory;
     readonly collector: Collector;
     readonly idle: IdleTimer;
     readonly health: HealthStatus;

@@ -1,3 +1,5 @@
+export { type CacheBackends, createCacheBackends } from "./cache-backends/cache-backends.ts";
+export { CacheBlobs } from "./cache-backends/cache-blobs.ts";
 export {
   type CachedTrees,
   type CacheExport,
@@ -51,7 +53,7 @@ export {
   type SolveRequest,
 } from "./solve/engine.ts";
 export { createPolicyEvaluator } from "./solve/session-policy.ts";
-export { withBuildCode } from "./solve/wire-code.ts";
+export { buildFailure, withBuildCode } from "./solve/wire-code.ts";
 export { dropPullLeases } from "./sources/image/document-leases.ts";
 export { LocalSource } from "./sources/local.ts";
 export { SourceManager } from "./sources/source-manager.ts";
