@@ -84,7 +84,7 @@ export class BuilderStore {
 
   /** Notes that a builder was used now. */
   touch(name: string): void {
-    this.config.write(`activity/${name}`, `${new Date().toISOString().slice(0, 19)}Z`);
+    this.config.write(`activity/${name}`, `${new Date().toISOString().slice(0, 19)}Z`, { volatile: true });
   }
 
   lastActivity(name: string): Date | undefined {

@@ -49,12 +49,17 @@ export class ConfigDir {
     }
   }
 
-  write(name: string, text: string, mode = 0o600): void {
+  /** Writes a file. One that may be lost with the machine (`volatile`) isn't waited for until it's on the disk. */
+  write(
+    name: string,
+    text: string,
+    opts: { readonly mode?: number; readonly volatile?: boolean } = {},
+  ): void {
     const file = join(this.path, name);
     this.makeDir(dirname(name));
     const temporary = `${file}.tmp-${randomBytes(6).toString("hex")}`;
     try {
-      writeFileSync(temporary, text, { mode, flush: true });
+      writeFileSync(temporary, text, { mode: opts.mode ?? 0o600, flush: !opts.volatile });
       if (this.#owner) chownSync(temporary, this.#owner.uid, this.#owner.gid);
       renameSync(temporary, file);
     } catch (error) {

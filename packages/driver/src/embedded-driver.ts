@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { BuildError, sleep } from "@kiln/base";
+import { BuildError, isBuildError, sleep } from "@kiln/base";
 import { BuildkitClient, dialTo } from "@kiln/client";
 import type { Dial } from "@kiln/grpc/client";
 import { sha256Hex } from "@kiln/oci";
@@ -86,7 +86,7 @@ class EmbeddedDriver implements NodeDriver {
 
   async boot(opts: BootOptions = {}): Promise<BuildkitClient> {
     const client = await this.client();
-    if (existsSync(this.#paths.socket) && (await isAnswering(client, opts.signal))) return client;
+    if (existsSync(this.#paths.socket) && (await canConnect(client, opts.signal))) return client;
     await asVertex("[internal] starting kilnd", opts.onStatus, () => this.#start(client, opts.signal));
     return client;
   }
@@ -161,6 +161,17 @@ class EmbeddedDriver implements NodeDriver {
 
   async close(): Promise<void> {
     await (await this.#client?.catch(() => undefined))?.close();
+  }
+}
+
+/** True when the socket takes connections; the daemon opens it once it's ready. */
+async function canConnect(client: BuildkitClient, signal: AbortSignal | undefined): Promise<boolean> {
+  try {
+    await client.channel.connect(signal);
+    return true;
+  } catch (error) {
+    if (isBuildError(error, "unavailable")) return false;
+    throw error;
   }
 }
 

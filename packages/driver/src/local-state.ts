@@ -28,8 +28,12 @@ export class LocalState {
       DockerfilePath: place.dockerfilePath,
       GroupRef: place.groupRef || undefined,
     });
-    this.#config.write(`refs/${part(builder)}/${part(node)}/${part(id)}`, text, 0o644);
-    if (this.#config.read("refs/version") === undefined) this.#config.write("refs/version", "2");
+    this.#config.write(`refs/${part(builder)}/${part(node)}/${part(id)}`, text, {
+      mode: 0o644,
+      volatile: true,
+    });
+    if (this.#config.read("refs/version") === undefined)
+      this.#config.write("refs/version", "2", { volatile: true });
   }
 
   read(ref: { builder: string; node: string; id: string }): BuildPlace | undefined {
@@ -50,6 +54,7 @@ export class LocalState {
     this.#config.write(
       `refs/__group__/${part(id)}`,
       goJson({ Targets: targets.length > 0 ? targets : undefined, Refs: refs }),
+      { volatile: true },
     );
   }
 

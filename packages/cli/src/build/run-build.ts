@@ -1,11 +1,18 @@
 /** Runs build requests on the nodes of a builder. */
+import { llbCaps } from "@kiln/api";
 
 import type { Result } from "@kiln/api/gateway";
 import type { Definition } from "@kiln/api/pb";
 import type { BuildRequest } from "@kiln/bake";
 import { BuildError, DisposableStore, errorMessage, isBuildError } from "@kiln/base";
 import { enabledCaps, type GatewayClient, probe, type SolveResult } from "@kiln/client";
-import { type Builder, type BuilderRegistry, type ResolvedNode, resolveNodes } from "@kiln/driver";
+import {
+  type Builder,
+  type BuilderRegistry,
+  EMBEDDED_DRIVER,
+  type ResolvedNode,
+  resolveNodes,
+} from "@kiln/driver";
 import { newId } from "@kiln/formats";
 import { formatPlatform, parsePlatform } from "@kiln/oci";
 import type { SolveStatus } from "@kiln/progress";
@@ -251,7 +258,9 @@ function linkedMetadata(input: LinkedInput): string | undefined {
 
 const capsOfNode = new WeakMap<object, Promise<ReadonlySet<string>>>();
 
+/** What a node's daemon can do; of the daemon that comes with this program that's known without asking. */
 function probeCaps(node: ResolvedNode): Promise<ReadonlySet<string>> {
+  if (node.node.driver.name === EMBEDDED_DRIVER) return Promise.resolve(new Set(llbCaps.map(({ id }) => id)));
   const known = capsOfNode.get(node.client);
   if (known) return known;
   const caps = probe(node.client.channel, async (gateway) => enabledCaps((await gateway.ping()).LLBCaps));
