@@ -1,17 +1,24 @@
-import type { ImmutableRef } from "@kiln/store";
+import type { CompressionOptions, ImmutableRef } from "@kiln/store";
 import type { OpContext } from "../op-context.ts";
 import type { BuildResult, ResultDescriptor } from "../solve/build-results.ts";
 
 /** What exporters get: trees as refs, which they only borrow. */
 export type ExportSource = BuildResult<ImmutableRef>;
 
+/** The layers of one image, as they were before anything was rewritten. */
+export interface InlineLayers {
+  /** Base first. */
+  readonly digests: readonly string[];
+  readonly compression: CompressionOptions;
+}
+
 /**
- * Gives the records of an inline cache for one image: called with the digests of its layers, base first,
- * it answers the JSON that goes into the image's config (`moby.buildkit.cache.v0`), or nothing.
+ * Gives the records of an inline cache for one image: the JSON that goes into the image's config
+ * (`moby.buildkit.cache.v0`), or nothing.
  */
 export type InlineCache = (
   ref: ImmutableRef | undefined,
-  layerDigests: readonly string[],
+  layers: InlineLayers,
   ctx: OpContext,
 ) => Promise<Uint8Array | undefined>;
 

@@ -1,8 +1,14 @@
-import type { Definition, Op, SourceOp } from "@kiln/api/pb";
+import { createHash } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
+import { type Definition, type Op, type SourceOp, SourceOpSchema } from "@kiln/api/pb";
 import type { Policy } from "@kiln/api/sourcepolicy";
-import { BuildError, codeOfNodeError, errorMessage, isCanceled, wrapError } from "@kiln/base";
+import { BuildError, codeOfNodeError, errorMessage, isCanceled, withSignal, wrapError } from "@kiln/base";
+import type { ProxyCheck } from "@kiln/executor";
 import { formatPlatformAll, type Platform } from "@kiln/oci";
 import type { CachedResult, CacheSource } from "@kiln/solver";
+import { captureBuild } from "../attestations/provenance/capture-build.ts";
+import type { RequestRecords } from "../attestations/provenance/request-records.ts";
+import { bridgeRequest } from "../attestations/provenance/result-capture.ts";
 import type {
   CacheImport,
   Frontend,
@@ -17,7 +23,13 @@ import type { SourceMetadata, SourceMetadataOptions } from "../sources/source-me
 import { hostPlatform } from "../worker/host-platform.ts";
 import type { Worker } from "../worker/worker.ts";
 import { eachRef, emptyResult } from "./build-results.ts";
-import { type Builder, JOB_ENTITLEMENTS, JOB_POLICY, JOB_PROXY_NETWORK } from "./builder.ts";
+import {
+  type Builder,
+  JOB_ENTITLEMENTS,
+  JOB_POLICY,
+  JOB_POLICY_SESSION,
+  JOB_PROXY_NETWORK,
+} from "./builder.ts";
 import { checkEntitlements, type Entitlements, mergeEntitlements, NO_ENTITLEMENTS } from "./entitlements.ts";
 import { type LoadingOp, loadDefinition } from "./load-definition.ts";
 import type { PolicyEvaluator } from "./policy-evaluator.ts";
@@ -25,8 +37,11 @@ import { LazyResult } from "./result-proxy.ts";
 import { validatePolicy } from "./source-policy.ts";
 import { frontendDetail } from "./wire-details.ts";
 
-/** Opens an imported cache for a build; failures are its own business (a cache that fails is a warning). */
-export type OpenCacheImport = (entry: CacheImport, builder: Builder) => CacheSource<OpResult>;
+/** Opens an imported cache for a build. It never fails: undefined is a cache that can't be had. */
+export type OpenCacheImport = (
+  entry: CacheImport,
+  builder: Builder,
+) => Promise<CacheSource<OpResult> | undefined>;
 
 /** What bridges need of the daemon. */
 export interface BridgeHost {
@@ -34,6 +49,8 @@ export interface BridgeHost {
   readonly frontends: ReadonlyMap<string, Frontend>;
   readonly openCacheImport: OpenCacheImport;
   readonly policyEvaluator: (bridge: JobBridge) => PolicyEvaluator;
+  /** Where running builds' definitions came from, for provenance. */
+  readonly requests?: RequestRecords;
 }
 
 /** One solve that went through a bridge, for provenance. */
@@ -52,28 +69,71 @@ export interface CapturedImage {
   readonly local: boolean;
 }
 
+/** What a bridge works for. */
+export interface BridgeScope {
+  /** What the frontend was asked that uses it; undefined for a client's own bridge. */
+  readonly request?: FrontendSolveRequest | undefined;
+  /** What the client asked. */
+  readonly rootRequest?: FrontendSolveRequest | undefined;
+  /** Imported caches that are open already, by key. */
+  readonly caches?: OpenCaches;
+}
+
+type OpenCaches = Map<string, Promise<CacheSource<OpResult> | undefined>>;
+
 /**
  * The handle of frontends and clients on the solver for one build: loads definitions, starts frontends and
  * answers questions about sources. Remembers what it was asked, as provenance tells of it.
  */
-export class JobBridge implements FrontendBridge {
+export class JobBridge implements FrontendBridge, Disposable {
   readonly sessionId: string;
+  readonly request: FrontendSolveRequest | undefined;
+  readonly rootRequest: FrontendSolveRequest | undefined;
   readonly solves: CapturedSolve[] = [];
   readonly images: CapturedImage[] = [];
   readonly host: BridgeHost;
   readonly builder: Builder;
-  readonly #caches: Map<string, CacheSource<OpResult>>;
+  readonly #caches: OpenCaches;
+  readonly #registered: (() => void)[] = [];
 
-  constructor(
-    host: BridgeHost,
-    builder: Builder,
-    sessionId: string,
-    caches: Map<string, CacheSource<OpResult>> = new Map(),
-  ) {
+  constructor(host: BridgeHost, builder: Builder, sessionId: string, scope: BridgeScope = {}) {
     this.host = host;
     this.builder = builder;
     this.sessionId = sessionId;
-    this.#caches = caches;
+    this.request = scope.request;
+    this.rootRequest = scope.rootRequest;
+    this.#caches = scope.caches ?? new Map();
+  }
+
+  /** Every tree that was asked for through this bridge or those of its frontends. */
+  *eachRef(): Iterable<ResultProxy> {
+    for (const { result, inner } of this.solves) {
+      if (inner === undefined) yield* eachRef(result);
+    }
+    for (const { inner } of this.solves) if (inner !== undefined) yield* inner.eachRef();
+  }
+
+  /** Every image that was looked up through this bridge or those of its frontends. */
+  allImages(): CapturedImage[] {
+    return [...this.images, ...this.solves.flatMap(({ inner }) => inner?.allImages() ?? [])];
+  }
+
+  /** The bridge that a tree was asked for through: this one or a frontend's. */
+  bridgeOf(ref: ResultProxy): JobBridge | undefined {
+    for (const { inner } of this.solves) {
+      const found = inner?.bridgeOf(ref);
+      if (found !== undefined) return found;
+    }
+    const own = this.solves.some(
+      ({ result, inner }) => inner === undefined && [...eachRef(result)].some((item) => item.id === ref.id),
+    );
+    return own ? this : undefined;
+  }
+
+  /** Forgets what other builds could learn of this one's definitions. */
+  [Symbol.dispose](): void {
+    for (const { inner } of this.solves) inner?.[Symbol.dispose]();
+    for (const release of this.#registered.splice(0)) release();
   }
 
   get platforms(): readonly Platform[] {
@@ -89,13 +149,13 @@ export class JobBridge implements FrontendBridge {
     if (hasDefinition) result = this.#solveDefinition(request);
     else if (request.frontend !== "") result = await this.#solveFrontend(request, signal);
     else return emptyResult<ResultProxy>();
-    if (!request.evaluate) return result;
     try {
-      await Promise.all([...eachRef(result)].map((ref) => ref.result(signal)));
+      if (request.evaluate) await Promise.all([...eachRef(result)].map((ref) => ref.result(signal)));
     } catch (error) {
       for (const ref of eachRef(result)) await ref.release();
       throw error;
     }
+    this.#register(result);
     return result;
   }
 
@@ -168,12 +228,36 @@ export class JobBridge implements FrontendBridge {
     return this.host.worker.proxyNetwork || this.builder.jobValues(JOB_PROXY_NETWORK).includes(true);
   }
 
+  /** What decides about the requests of a proxied process; undefined when its builds have no policies. */
+  proxyCheck(): ProxyCheck | undefined {
+    const hasSession = this.builder.jobValues(JOB_POLICY_SESSION).some((session) => session !== "");
+    if (!hasSession && this.policies().every(({ rules }) => rules.length === 0)) return undefined;
+    const evaluator = this.host.policyEvaluator(this);
+    return async (url) => {
+      const source = create(SourceOpSchema, { identifier: url });
+      await evaluator.evaluate(source, undefined, []);
+      return { url: source.identifier, hasAttrs: Object.keys(source.attrs).length > 0 };
+    };
+  }
+
   #solveDefinition(request: FrontendSolveRequest): FrontendResult {
     const definition = request.definition as Definition;
-    const proxy = new LazyResult(definition, (signal) => this.#build(definition, request, signal));
+    const proxy: LazyResult = new LazyResult(definition, (signal) => this.#build(proxy, request, signal));
     const result: FrontendResult = { ...emptyResult<ResultProxy>(), ref: proxy };
     this.solves.push({ request, result, inner: undefined });
     return result;
+  }
+
+  /** Lets later requests that get these trees as inputs tell where they came from. */
+  #register(result: FrontendResult): void {
+    const { requests } = this.host;
+    if (requests === undefined) return;
+    for (const ref of eachRef(result)) {
+      const from = this.bridgeOf(ref);
+      const record = from && bridgeRequest(from, ref.capture);
+      if (record === undefined || ref.definition === undefined) continue;
+      this.#registered.push(requests.register(ref.definition, record));
+    }
   }
 
   async #solveFrontend(request: FrontendSolveRequest, signal: AbortSignal): Promise<FrontendResult> {
@@ -181,7 +265,11 @@ export class JobBridge implements FrontendBridge {
     if (frontend === undefined) {
       throw new BuildError("invalid_argument", `invalid frontend: ${request.frontend}`);
     }
-    const inner = new JobBridge(this.host, this.builder, this.sessionId, this.#caches);
+    const inner = new JobBridge(this.host, this.builder, this.sessionId, {
+      request,
+      rootRequest: hasRequest(this.rootRequest) ? this.rootRequest : this.request,
+      caches: this.#caches,
+    });
     let result: FrontendResult;
     try {
       result = await frontend.solve({
@@ -205,12 +293,13 @@ export class JobBridge implements FrontendBridge {
   }
 
   async #build(
-    definition: Definition,
+    proxy: LazyResult,
     request: FrontendSolveRequest,
     signal: AbortSignal,
   ): Promise<CachedResult<OpResult>> {
+    const definition = request.definition as Definition;
     for (const policy of request.sourcePolicies) validatePolicy(policy);
-    const cacheSources = request.cacheImports.map((entry) => this.#cache(entry));
+    const imports = request.cacheImports.map((entry) => this.#cache(entry));
     const evaluator = this.host.policyEvaluator(this);
     const granted = this.entitlements();
     const pruned = new Map<string, boolean>();
@@ -228,7 +317,16 @@ export class JobBridge implements FrontendBridge {
       throw wrapError(error, "failed to load LLB");
     }
     if (pruned.size > 0) await this.host.worker.pruneCacheMounts(pruned);
-    return await this.builder.build(edge, { signal, cacheSources });
+    const opened = await withSignal(Promise.all(imports), signal);
+    const cacheSources = opened.filter((source) => source !== undefined);
+    const built = await this.builder.build(edge, { signal, cacheSources });
+    try {
+      proxy.capture = captureBuild(this.builder.runners(edge));
+    } catch (error) {
+      built.release();
+      throw wrapError(error, "failed to capture provenance");
+    }
+    return built;
   }
 
   #checkOp({ op, metadata }: LoadingOp, granted: Entitlements): void {
@@ -240,7 +338,7 @@ export class JobBridge implements FrontendBridge {
     for (const cap of Object.keys(metadata?.caps ?? {})) this.host.worker.checkCapability(cap);
   }
 
-  #cache(entry: CacheImport): CacheSource<OpResult> {
+  #cache(entry: CacheImport): Promise<CacheSource<OpResult> | undefined> {
     const key = cacheKeyOf(entry);
     let source = this.#caches.get(key);
     if (source === undefined) {
@@ -249,6 +347,11 @@ export class JobBridge implements FrontendBridge {
     }
     return source;
   }
+}
+
+function hasRequest(request: FrontendSolveRequest | undefined): boolean {
+  if (request === undefined) return false;
+  return request.frontend !== "" || request.frontendAttrs.size > 0 || request.frontendInputs.size > 0;
 }
 
 async function evaluateOp(evaluator: PolicyEvaluator, op: Op, policies: readonly Policy[]): Promise<boolean> {
@@ -273,10 +376,14 @@ function notePrunedCacheMounts({ op, metadata }: LoadingOp, pruned: Map<string, 
   }
 }
 
-/** Two imports of one key are one cache. */
-export function cacheKeyOf(entry: CacheImport): string {
+/** Two imports of one key are one cache. It is shown to people: attributes are only hashed. */
+export function cacheKeyOf(entry: {
+  readonly type: string;
+  readonly attrs: ReadonlyMap<string, string>;
+}): string {
   const ref = entry.attrs.get("ref");
   if (entry.type === "registry" && ref !== undefined && ref !== "") return ref;
   const attrs = [...entry.attrs].sort(([a], [b]) => (a < b ? -1 : 1));
-  return `${entry.type}:${JSON.stringify(attrs)}`;
+  const hash = createHash("sha256").update(JSON.stringify(attrs)).digest();
+  return `${entry.type}:${hash.readBigUInt64BE()}`;
 }

@@ -1,6 +1,7 @@
 import { BuildError } from "@kiln/base";
+import { layerCompression } from "@kiln/oci";
 import type { CacheLoadContext, CacheResultInfo, CacheResultStore, Remote } from "@kiln/solver";
-import type { RefManager } from "@kiln/store";
+import type { CompressionOptions, RefManager, Remote as StoreRemote } from "@kiln/store";
 import type { OpResult } from "../op-context.ts";
 
 /**
@@ -29,6 +30,8 @@ export class RefResultStore implements CacheResultStore<OpResult> {
     const refId = this.#refOf(info.id);
     if (refId === undefined) throw new BuildError("not_found", `result ${info.id} is of another worker`);
     if (refId === "") return { ref: undefined };
+    if (!this.#refs.isAvailable(refId))
+      throw new BuildError("not_found", `layers of ${refId} can't be had any more`);
     return { ref: this.#refs.get(refId) };
   }
 
@@ -36,12 +39,17 @@ export class RefResultStore implements CacheResultStore<OpResult> {
     return { id: this.idOf(result.ref?.id ?? ""), createdAtNs };
   }
 
-  async remotes(info: CacheResultInfo, _compression: unknown): Promise<readonly Remote[]> {
+  /** The layers as they are; with a compression also their other forms, and with `force` only fitting ones. */
+  async remotes(info: CacheResultInfo, compression: unknown): Promise<readonly Remote[]> {
     const refId = this.#refOf(info.id);
     if (refId === undefined || refId === "") return [];
     const ref = this.#refs.get(refId, { noUpdate: true });
     try {
-      return ref.availableRemotes().map((remote) => ({ descriptors: remote.descriptors, provider: remote }));
+      const all = ref.availableRemotes();
+      const options = compression as CompressionOptions | undefined;
+      const fitting = options?.force === true ? all.filter((remote) => isAll(remote, options)) : all;
+      const asked = options === undefined ? fitting.slice(0, 1) : fitting;
+      return asked.map((remote) => ({ descriptors: remote.descriptors, provider: remote }));
     } finally {
       await ref.release();
     }
@@ -51,4 +59,8 @@ export class RefResultStore implements CacheResultStore<OpResult> {
     const prefix = `${this.#workerId}::`;
     return resultId.startsWith(prefix) ? resultId.slice(prefix.length) : undefined;
   }
+}
+
+function isAll(remote: StoreRemote, compression: CompressionOptions): boolean {
+  return remote.descriptors.every((layer) => layerCompression(layer.mediaType) === compression.type);
 }

@@ -67,6 +67,8 @@ interface PlatformImage {
   readonly platform: ResultPlatform;
   readonly ref: ImmutableRef | undefined;
   readonly remote: Remote;
+  /** Digests of the layers before their timestamps were rewritten: what cache records know. */
+  readonly cachedLayers: readonly string[];
 }
 
 /**
@@ -205,7 +207,8 @@ class CommitRun {
             compression: { ...compression, ociTypes },
             ctx: { signal: ctx.signal, session: ctx.sessions },
           });
-          return { platform, ref, remote: remote ?? { descriptors: [], layers: [] } };
+          const cachedLayers = remote?.descriptors.map((layer) => layer.digest) ?? [];
+          return { platform, ref, remote: remote ?? { descriptors: [], layers: [] }, cachedLayers };
         }),
       ),
     );
@@ -256,7 +259,7 @@ class CommitRun {
       history: fitHistory(historyOf(config), image.remote.layers),
       inlineCache: await this.#export.inlineCache?.(
         image.ref,
-        descriptors.map((layer) => layer.digest),
+        { digests: image.cachedLayers, compression: this.#options.compression },
         this.#ctx,
       ),
       epoch: this.#epoch(image.platform.id),

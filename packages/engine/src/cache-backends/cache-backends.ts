@@ -1,0 +1,104 @@
+import { wrapError } from "@kiln/base";
+import { quoteGo } from "@kiln/formats";
+import { CacheChains, chainSource } from "@kiln/solver/remote-cache";
+import type { RefManager } from "@kiln/store";
+import type { OpResult } from "../op-context.ts";
+import { cacheKeyOf, type OpenCacheImport } from "../solve/bridge.ts";
+import { invalid, parseGoBool } from "./cache-attrs.ts";
+import type { CacheBackend, CacheBackendHost } from "./cache-backend.ts";
+import type { CacheExport, CacheExportEntry, ResolveCacheExports } from "./cache-exporter.ts";
+import { importedResults } from "./imported-results.ts";
+import { inlineCache } from "./inline-cache.ts";
+import { localCache } from "./local-cache.ts";
+import { registryCache } from "./registry-cache.ts";
+import { runExport } from "./run-export.ts";
+
+/** Both ways of all remote caches. */
+export interface CacheBackends {
+  readonly resolveExports: ResolveCacheExports;
+  readonly openImport: OpenCacheImport;
+}
+
+/** Remote caches by type: `registry`, `local`, `inline` (export only). */
+export function createCacheBackends(
+  host: CacheBackendHost & {
+    readonly refs: RefManager;
+    /** Told of imports that failed: builds go on without them. */
+    readonly onFailedImport: (error: unknown) => void;
+  },
+): CacheBackends {
+  const backends: ReadonlyMap<string, CacheBackend> = new Map([
+    ["registry", registryCache(host)],
+    ["local", localCache(host)],
+  ]);
+  const results = importedResults(host.refs);
+  return {
+    resolveExports: (entries) => {
+      const exports: CacheExport[] = [];
+      let inline = false;
+      for (const entry of withoutDuplicates(entries)) {
+        if (entry.type === "inline") inline = true;
+        else exports.push(exportOf(host, backends, entry));
+      }
+      return { exports, inline: inline ? inlineCache : undefined };
+    },
+    openImport: async (entry, builder) => {
+      const id = cacheKeyOf(entry);
+      const chains = new CacheChains();
+      try {
+        await builder.inVertex({ name: `importing cache manifest from ${id}` }, async (ctx) => {
+          const backend = backends.get(entry.type);
+          if (backend === undefined) throw invalid(`unknown cache importer: ${entry.type}`);
+          const reader = configured(`${entry.type} cache importer`, () => backend.importer(entry.attrs));
+          await reader.read(chains, ctx);
+        });
+      } catch (error) {
+        host.onFailedImport(wrapError(error, `importing cache from ${id}`));
+        return undefined;
+      }
+      return chainSource<OpResult>(id, chains, results);
+    },
+  };
+}
+
+function exportOf(
+  host: CacheBackendHost,
+  backends: ReadonlyMap<string, CacheBackend>,
+  { type, attrs }: CacheExportEntry,
+): CacheExport {
+  const backend = backends.get(type);
+  if (backend === undefined) throw invalid(`unknown cache exporter: ${quoteGo(type)}`);
+  const sender = configured(`${type} cache exporter`, () => backend.exporter(attrs));
+  const mode = attrs.get("mode") === "max" ? "max" : "min";
+  return {
+    name: backend.exportName,
+    ignoreError: parseGoBool(attrs.get("ignore-error") ?? "") ?? false,
+    run: (trees, ctx) => runExport(trees, { sender, mode, blobs: host.blobs }, ctx),
+  };
+}
+
+function configured<T>(what: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    throw wrapError(error, `failed to configure ${what}`);
+  }
+}
+
+/** A second `inline` says nothing new; anything else that is asked for twice is a mistake. */
+function withoutDuplicates(entries: readonly CacheExportEntry[]): readonly CacheExportEntry[] {
+  const byKey = new Map<string, CacheExportEntry>();
+  const duplicates = new Map<string, string>();
+  let inline: CacheExportEntry | undefined;
+  for (const entry of entries) {
+    if (entry.type === "inline") {
+      inline ??= entry;
+      continue;
+    }
+    const key = cacheKeyOf(entry);
+    if (byKey.has(key)) duplicates.set(key, entry.type);
+    byKey.set(key, entry);
+  }
+  if (duplicates.size > 0) throw invalid(`duplicate cache exports [${[...duplicates.values()].join(" ")}]`);
+  return inline === undefined ? [...byKey.values()] : [...byKey.values(), inline];
+}

@@ -1,0 +1,83 @@
+import { BuildError } from "@kiln/base";
+import { annotationKeys, type Descriptor, type Digest, digestProblem, layerCompression } from "@kiln/oci";
+import type { CacheLoadContext, Remote, RemoteDescriptor } from "@kiln/solver";
+import type { RemoteResults } from "@kiln/solver/remote-cache";
+import type { CompressionOptions, ImmutableRef, RefManager } from "@kiln/store";
+import type { OpResult } from "../op-context.ts";
+import { sessionIdsOf } from "../sources/image/image-source.ts";
+import { LayerProvider } from "./layer-provider.ts";
+
+/** Annotation with what made a layer, from the history of an image. */
+export const DESCRIPTION_ANNOTATION = "buildkit/description";
+
+/** Makes trees of imported layers. Nothing is downloaded before a tree is needed, where that can be had. */
+export function importedResults(refs: RefManager): RemoteResults<OpResult> {
+  return {
+    fromRemote: async (remote, ctx) => ({ ref: await refOf(refs, remote, ctx) }),
+    allows: (remote, compression) => isAllowed(remote, compression as CompressionOptions),
+  };
+}
+
+async function refOf(
+  refs: RefManager,
+  remote: Remote,
+  ctx: CacheLoadContext,
+): Promise<ImmutableRef | undefined> {
+  const { provider } = remote;
+  if (!(provider instanceof LayerProvider)) throw new Error("layers of an import without a provider");
+  const layers = remote.descriptors.map(checked);
+  const ids = ctx.sessions.ids();
+  await settleAll(layers.map(({ desc }) => provider.check(desc, { ids, signal: ctx.signal })));
+  let current: ImmutableRef | undefined;
+  try {
+    for (const { desc, diffId } of layers) {
+      const parent: ImmutableRef | undefined = current;
+      const next: ImmutableRef = await refs.getByBlob(desc, parent, {
+        diffId,
+        description: desc.annotations?.[DESCRIPTION_ANNOTATION] ?? `imported ${desc.digest}`,
+        ...createdAtOf(desc),
+        provider: (blob, at) =>
+          Promise.resolve(provider.fetch(blob, { ids: sessionIdsOf(at) ?? ids, signal: at.signal })),
+        remotes: provider.remotes,
+        imageRefs: provider.imageRefs,
+      });
+      current = next;
+      await parent?.release();
+      if (provider.eager)
+        await refs.ensureBlob(next.id, desc.digest, { signal: ctx.signal, session: ctx.sessions });
+    }
+    return current;
+  } catch (error) {
+    await current?.release();
+    throw error;
+  }
+}
+
+function checked(layer: RemoteDescriptor): { readonly desc: Descriptor; readonly diffId: Digest } {
+  const diffId = layer.annotations?.[annotationKeys.uncompressed] ?? "";
+  const problem = digestProblem(diffId) ?? digestProblem(layer.digest);
+  if (problem !== undefined)
+    throw new BuildError("data_loss", `layer ${layer.digest} of an imported cache: ${problem}`);
+  return { desc: { ...layer, digest: layer.digest as Digest }, diffId: diffId as Digest };
+}
+
+function createdAtOf(desc: Descriptor): { readonly createdAt?: number } {
+  const createdAt = Date.parse(desc.annotations?.[annotationKeys.createdAt] ?? "");
+  return Number.isNaN(createdAt) ? {} : { createdAt };
+}
+
+/** One layer of the kind will do, as BuildKit has it; with `force` all must be of it. */
+function isAllowed(remote: Remote, compression: CompressionOptions): boolean {
+  const fits = (layer: RemoteDescriptor): boolean => {
+    const isStargz = layer.annotations?.[annotationKeys.stargzTocDigest] !== undefined;
+    if (compression.type === "estargz") return isStargz;
+    return layerCompression(layer.mediaType) === compression.type;
+  };
+  return compression.force === true ? remote.descriptors.every(fits) : remote.descriptors.some(fits);
+}
+
+/** Waits for all, then throws the first failure. */
+export async function settleAll(work: readonly Promise<unknown>[]): Promise<void> {
+  const failed = (await Promise.allSettled(work)).find((end) => end.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+}
