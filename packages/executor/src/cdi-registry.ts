@@ -170,7 +170,10 @@ function annotationsOf(...sources: readonly unknown[]): Map<string, string> {
   const all = new Map<string, string>();
   for (const source of sources) {
     if (!isObject(source)) continue;
-    for (const [key, value] of Object.entries(source)) if (typeof value === "string") all.set(key, value);
+    for (const [key, value] of Object.entries(source)) {
+      // YAML's `true` is meant as the text.
+      if (["string", "boolean", "number"].includes(typeof value)) all.set(key, String(value));
+    }
   }
   return all;
 }

@@ -49,8 +49,12 @@ function copy(source: Readable, sink: Writable | undefined): Promise<void> {
   });
 }
 
-/** Waits for `done`, at most as long as bytes keep coming plus {@link LINGER_MS}. */
-async function settle(done: Promise<unknown>, sources: readonly Readable[]): Promise<void> {
+/** Waits for `done`, at most as long as bytes keep coming, or a slow `sink` is waited for, plus {@link LINGER_MS}. */
+async function settle(
+  done: Promise<unknown>,
+  sources: readonly Readable[],
+  sinks: readonly (Writable | undefined)[],
+): Promise<void> {
   let last = Date.now();
   const touch = (): void => {
     last = Date.now();
@@ -58,6 +62,7 @@ async function settle(done: Promise<unknown>, sources: readonly Readable[]): Pro
   for (const source of sources) source.on("data", touch);
   const { promise: late, resolve } = Promise.withResolvers<void>();
   const timer = setInterval(() => {
+    if (sinks.some((sink) => sink?.writableNeedDrain)) touch();
     if (Date.now() - last > LINGER_MS) resolve();
   }, LINGER_MS / 4);
   try {
@@ -126,6 +131,8 @@ class PipeStdio implements Stdio {
     sink.on("error", () => {
       this.#io.stdin?.unpipe(sink);
       sink.destroy();
+      // Nobody reads it: whoever writes shall not wait for ever.
+      this.#io.stdin?.resume();
     });
     this.#releaseHold();
     this.#io.stdin?.once("error", () => sink.end());
@@ -146,7 +153,7 @@ class PipeStdio implements Stdio {
   }
 
   async drained(): Promise<void> {
-    await settle(Promise.all(this.#done), this.#sources);
+    await settle(Promise.all(this.#done), this.#sources, [this.#io.stdout, this.#io.stderr]);
   }
 
   close(): void {
@@ -191,7 +198,7 @@ class TerminalStdio implements Stdio {
   }
 
   async drained(): Promise<void> {
-    await settle(this.#done, this.#terminal ? [this.#terminal] : []);
+    await settle(this.#done, this.#terminal ? [this.#terminal] : [], [this.#io.stdout]);
   }
 
   close(): void {

@@ -180,6 +180,11 @@ function workerRecord(engine: Engine): WorkerRecord {
       minFreeSpace: BigInt(Math.floor(rule.minFreeSpace ?? 0)),
     })),
     BuildkitVersion: versionMessage(),
+    CDIDevices: worker.devices().map(({ name, autoAllow, annotations }) => ({
+      Name: name,
+      AutoAllow: autoAllow,
+      Annotations: Object.fromEntries(annotations),
+    })),
   });
 }
 

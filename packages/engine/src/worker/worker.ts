@@ -1,6 +1,6 @@
 import type { ExecOp } from "@kiln/api/pb";
 import { BuildError, Semaphore } from "@kiln/base";
-import type { Executor } from "@kiln/executor";
+import type { CdiDeviceInfo, Executor } from "@kiln/executor";
 import type { Platform } from "@kiln/oci";
 import type { ContentStore, PruneOptions, RefManager } from "@kiln/store";
 import type { ContentHasher } from "../content-hash/content-hasher.ts";
@@ -37,16 +37,6 @@ export interface WorkerParts {
   readonly platforms: () => readonly Platform[];
 }
 
-/** What was resolved by a source vertex. */
-export interface SourcePin {
-  readonly identifier: string;
-  readonly attrs: Readonly<Record<string, string>>;
-  readonly pin: string;
-}
-
-/** Pins kept for provenance; the oldest go first. */
-const MAX_PINS = 10_000;
-
 /** A place that can run ops: the store, the runtime and the sources that belong together. */
 export class Worker {
   readonly id: string;
@@ -61,7 +51,6 @@ export class Worker {
   readonly platforms: () => readonly Platform[];
   readonly #parts: WorkerParts;
   readonly #places: Semaphore;
-  readonly #pins = new Map<string, SourceOperation>();
 
   constructor(parts: WorkerParts) {
     this.id = parts.id;
@@ -85,11 +74,8 @@ export class Worker {
     const { name } = vertex;
     const acquire = (ctx: OpContext): Promise<() => void> => this.acquire(ctx);
     switch (op.op.case) {
-      case "source": {
-        const bound = new SourceOperation(this.sources.resolve(op.op.value, op.platform), acquire);
-        this.#keepPin(vertex.digest, bound);
-        return bound;
-      }
+      case "source":
+        return new SourceOperation(this.sources.resolve(op.op.value, op.platform), acquire);
       case "exec":
         return new ExecOperation(op.op.value, {
           vertex,
@@ -133,11 +119,6 @@ export class Worker {
     return { refs: this.refs, cacheMounts, clients };
   }
 
-  /** What the source vertex with this digest was resolved to, when it was lately. */
-  pinOf(vertexDigest: string): string | undefined {
-    return this.#pins.get(vertexDigest)?.pin;
-  }
-
   /** @throws BuildError for a capability that this build server doesn't have. */
   checkCapability(id: string): void {
     checkLlbCapability(id);
@@ -148,17 +129,13 @@ export class Worker {
     this.#parts.exec.checkDevices(exec, granted);
   }
 
+  /** Devices that steps can ask for. */
+  devices(): readonly CdiDeviceInfo[] {
+    return this.#parts.exec.devices();
+  }
+
   /** Forgets cache mounts by id, so that the next step that mounts them starts with empty ones. */
   async pruneCacheMounts(ids: ReadonlyMap<string, boolean>): Promise<void> {
     await this.#parts.exec.pruneCacheMounts(ids);
-  }
-
-  #keepPin(digest: string, op: SourceOperation): void {
-    this.#pins.delete(digest);
-    this.#pins.set(digest, op);
-    for (const old of this.#pins.keys()) {
-      if (this.#pins.size <= MAX_PINS) return;
-      this.#pins.delete(old);
-    }
   }
 }

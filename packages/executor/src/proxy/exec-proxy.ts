@@ -78,6 +78,8 @@ export class ExecProxy implements Disposable {
     this.server.on("connect", (request: IncomingMessage, socket: Duplex) => this.#tunnel(request, socket));
     this.server.on("connection", (socket: Socket) => this.#track(socket));
     for (const server of [this.server, this.#inner]) {
+      // Some clients (busybox) shut their side down when they have asked, and then wait for the answer.
+      Object.assign(server, { httpAllowHalfOpen: true });
       server.on("clientError", (_error, socket) => socket.destroy());
     }
   }

@@ -1,6 +1,7 @@
 import { type ExecOp, type Platform as LlbPlatform, NetMode, SecurityMode } from "@kiln/api/pb";
 import { BuildError, isCanceled, type WireDetail, wrapError } from "@kiln/base";
 import {
+  type CdiDeviceInfo,
   type Executor,
   type ExitStatus,
   type LinuxResources,
@@ -34,6 +35,8 @@ export interface ExecOpHost extends MountsHost {
   acquire(ctx: OpContext): Promise<() => void>;
   /** @throws BuildError for devices that the step may not have. */
   checkDevices(exec: ExecOp, granted: Entitlements): void;
+  /** Devices that steps can ask for. */
+  devices(): readonly CdiDeviceInfo[];
   /** Forgets cache mounts; see `CacheMounts.prune`. */
   pruneCacheMounts(ids: ReadonlyMap<string, boolean>): Promise<void>;
 }

@@ -22,6 +22,7 @@ export function createExecParts(opts: {
     cacheMounts,
     clients: opts.clients,
     logLimits: logLimitsFromEnv(opts.env),
+    devices: () => opts.cdi?.list() ?? [],
     checkDevices: opts.cdi ? deviceCheck(opts.cdi) : refuseDevices,
     pruneCacheMounts: (ids) => cacheMounts.prune(ids),
   };
