@@ -19,6 +19,7 @@ import type { Platform } from "@kiln/oci";
 import { withBuildCode } from "../solve/wire-code.ts";
 import { platformOf } from "../sources/source-manager.ts";
 import type { SourceMetadata, SourceMetadataOptions } from "../sources/source-metadata.ts";
+import { readContainerDir, readContainerFile, statContainerFile } from "./container-files.ts";
 import type { GatewayBridge } from "./gateway-bridge.ts";
 import { containersOf } from "./gateway-containers.ts";
 import { execProcess } from "./gateway-exec.ts";
@@ -115,19 +116,25 @@ function containerHandlers(find: FindGateway): ServiceHandlers<typeof LLBBridge>
     },
     execProcess: async (call, ctx) => execProcess(containersOf(await find(ctx)), call),
     readFileContainer: async (request, ctx) => {
-      const container = containersOf(await find(ctx)).get(request.Ref);
-      const root = await container.mountRoot(request.MountIndex, request.FilePath);
-      return { Data: readTreeFile(root.path, root.rest, rangeOf(request.Range)) };
+      const { Ref: id, MountIndex: index } = request;
+      const root = await containersOf(await find(ctx))
+        .get(id, index)
+        .mountedRoot(index);
+      return { Data: readContainerFile(root, request.FilePath, rangeOf(request.Range)) };
     },
     readDirContainer: async (request, ctx) => {
-      const container = containersOf(await find(ctx)).get(request.Ref);
-      const root = await container.mountRoot(request.MountIndex, request.DirPath);
-      return { entries: readTreeDir(root.path, root.rest, request.IncludePattern) };
+      const { Ref: id, MountIndex: index } = request;
+      const root = await containersOf(await find(ctx))
+        .get(id, index)
+        .mountedRoot(index);
+      return { entries: readContainerDir(root, request.DirPath, request.IncludePattern) };
     },
     statFileContainer: async (request, ctx) => {
-      const container = containersOf(await find(ctx)).get(request.Ref);
-      const root = await container.mountRoot(request.MountIndex, request.Path);
-      return { stat: statTreeFile(root.path, root.rest) };
+      const { Ref: id, MountIndex: index } = request;
+      const root = await containersOf(await find(ctx))
+        .get(id, index)
+        .mountedRoot(index);
+      return { stat: statContainerFile(root, request.Path) };
     },
   };
 }
@@ -179,7 +186,7 @@ export function metadataOptions(request: ResolveSourceMetaRequest): SourceMetada
   const wanted = request.HTTP?.ChecksumRequest;
   const algorithm = wanted && CHECKSUM_ALGORITHMS[wanted.Algo as keyof typeof CHECKSUM_ALGORITHMS];
   if (wanted !== undefined && algorithm === undefined) {
-    throw new BuildError("invalid_argument", `unknown checksum algorithm ${wanted.Algo}`);
+    throw new BuildError("invalid_argument", `unsupported checksum algorithm ${wanted.Algo}`);
   }
   return {
     platform: platformOf(request.Platform),

@@ -105,6 +105,11 @@ export class JobBridge implements FrontendBridge, Disposable {
     this.#caches = scope.caches ?? new Map();
   }
 
+  /** A bridge for the same build whose doings aren't part of its provenance. */
+  sibling(): JobBridge {
+    return new JobBridge(this.host, this.builder, this.sessionId);
+  }
+
   /** Every tree that was asked for through this bridge or those of its frontends. */
   *eachRef(): Iterable<ResultProxy> {
     for (const { result, inner } of this.solves) {

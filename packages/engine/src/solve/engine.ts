@@ -1,9 +1,9 @@
-import { create } from "@bufbuild/protobuf";
-import { type Definition, SourceOpSchema } from "@kiln/api/pb";
+import type { Definition } from "@kiln/api/pb";
 import type { Policy } from "@kiln/api/sourcepolicy";
 import { BuildError, isCanceled, withSignal } from "@kiln/base";
 import type { ProxyCheck } from "@kiln/executor";
 import { type CachedResult, type Failure, failedVertex, type Job, Solver } from "@kiln/solver";
+import { RequestRecords } from "../attestations/provenance/request-records.ts";
 import type {
   CacheExportEntry,
   CacheExports,
@@ -138,6 +138,7 @@ export class Engine {
       frontends: parts.frontends,
       openCacheImport: parts.openCacheImport,
       policyEvaluator: parts.policyEvaluator,
+      requests: new RequestRecords(),
     };
     this.#solver = new Solver<LlbOp, OpResult>({
       resolveOp: (vertex, metadata) =>
@@ -176,7 +177,10 @@ export class Engine {
     const both = AbortSignal.any([signal, job.signal]);
     this.#setValues(job, request, compatibilityVersion);
     const outputs = this.#resolveOutputs(request);
-    const bridge = new JobBridge(this.#bridgeHost, builderOfJob(job), request.sessionId);
+    const processors = this.#parts.processors({ ...request, solve });
+    using bridge = new JobBridge(this.#bridgeHost, builderOfJob(job), request.sessionId, {
+      rootRequest: solve,
+    });
     const build: ObservedBuild = { request: { ...request, solve }, job, bridge };
     const clientDriven = solve.definition === undefined && solve.frontend === "";
     // clients look for their build at once: register it before anything that takes time
@@ -189,8 +193,9 @@ export class Engine {
     try {
       result =
         driven === undefined ? await bridge.solve(solve, both) : await withSignal(driven.result(), both);
+      await settleAll([...eachRef(result)].map((ref) => ref.result(both)));
+      for (const process of processors) result = await process(result, build, both);
       const exported = await this.#finish(result, { build, outputs, compatibilityVersion }, both);
-      result = exported.result;
       end = { error: undefined, ...exported };
       return exported.response;
     } catch (error) {
@@ -234,7 +239,7 @@ export class Engine {
   }
 
   async #finish(
-    frontendResult: FrontendResult,
+    result: FrontendResult,
     at: {
       readonly build: ObservedBuild;
       readonly outputs: { exporters: ExporterInstance[]; caches: CacheExports };
@@ -243,10 +248,7 @@ export class Engine {
     signal: AbortSignal,
   ): Promise<{ result: FrontendResult; exports: ExportRun; response: Map<string, string> }> {
     const { build } = at;
-    await settleAll([...eachRef(frontendResult)].map((ref) => ref.result(signal)));
-    let result = frontendResult;
-    for (const process of this.#parts.processors(build.request))
-      result = await process(result, build, signal);
+    await settleAll([...eachRef(result)].map((ref) => ref.result(signal)));
     const trees = await cachedTrees(result, signal);
     const exporters = [...at.outputs.exporters];
     const { request } = build;
@@ -281,14 +283,7 @@ export class Engine {
   /** What decides about the requests of a proxied step; undefined when its builds have no policies. */
   #proxyCheck(ctx: OpContext): ProxyCheck | undefined {
     const bridge = new JobBridge(this.#bridgeHost, builderOfContext(ctx), ctx.sessions.ids()[0] ?? "");
-    const hasSession = ctx.jobValues(JOB_POLICY_SESSION).some((session) => session !== "");
-    if (!hasSession && bridge.policies().every(({ rules }) => rules.length === 0)) return undefined;
-    const evaluator = this.#parts.policyEvaluator(bridge);
-    return async (url) => {
-      const source = create(SourceOpSchema, { identifier: url });
-      await evaluator.evaluate(source, undefined, []);
-      return { url: source.identifier, hasAttrs: Object.keys(source.attrs).length > 0 };
-    };
+    return bridge.proxyCheck();
   }
 
   async #solveNested(definition: Definition, ctx: OpContext): Promise<OpResult> {
