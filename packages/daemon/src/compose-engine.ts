@@ -1,5 +1,6 @@
 import { errorMessage, isBuildError } from "@kiln/base";
 import {
+  attestationProcessors,
   CacheBlobs,
   createArchiveExporter,
   createCacheBackends,
@@ -20,6 +21,7 @@ import {
 import { finalizeExport, findExporters, type SessionManager } from "@kiln/session";
 import type { ComposedWorker } from "./compose-worker.ts";
 import type { DaemonConfig } from "./config/config.ts";
+import { loadProvenanceEnvironment } from "./config/provenance-environment.ts";
 import type { History } from "./history/history.ts";
 import type { Logger } from "./log.ts";
 
@@ -33,6 +35,7 @@ export function composeEngine(at: {
 }): Engine {
   const { config, parts, sessions, log } = at;
   const { worker, store } = parts;
+  const provenance = loadProvenanceEnvironment(config.provenanceEnvDir);
   const keys = new SqliteKeyStore(store.db);
   const results = new RefResultStore(worker.id, store.refs);
   store.refs.onRemoved((id) => keys.releaseResult(results.idOf(id)));
@@ -54,9 +57,10 @@ export function composeEngine(at: {
     solverCache: { id: worker.id, keys, results },
     policyEvaluator: createPolicyEvaluator(sessions),
     sessionExporters: sessionExporters(sessions),
-    processors: () => [],
+    processors: (request) => attestationProcessors(request, provenance),
     observer: at.history,
-    allowedEntitlements: config.entitlements,
+    // Devices are granted one by one; each of them says who may have it.
+    allowedEntitlements: config.cdi.disabled ? config.entitlements : [...config.entitlements, "device"],
     onWarning: (error, what) => log.warn(what, error),
   });
 }
