@@ -1,4 +1,11 @@
-import type { BuildOptions, CachedResult, Edge, InternalVertex, WarningUpdate } from "@kiln/solver";
+import type {
+  BuildOptions,
+  CachedResult,
+  Edge,
+  InternalVertex,
+  RanVertex,
+  WarningUpdate,
+} from "@kiln/solver";
 import type { LlbOp, OpContext, OpResult } from "../op-context.ts";
 
 /**
@@ -9,6 +16,8 @@ export interface Builder {
   build(edge: Edge<LlbOp>, opts?: BuildOptions<OpResult>): Promise<CachedResult<OpResult>>;
   /** Runs `fn` as a vertex of its own in the progress. */
   inVertex<T>(vertex: InternalVertex, fn: (ctx: OpContext) => Promise<T>, signal?: AbortSignal): Promise<T>;
+  /** The vertices that an edge was built with, inputs first; none when they are another's. */
+  runners(edge: Edge<LlbOp>): readonly RanVertex<LlbOp, OpResult>[];
   /** What the jobs behind it have stored under a key. */
   jobValues(key: string): readonly unknown[];
   /** Reports a warning for any vertex. */

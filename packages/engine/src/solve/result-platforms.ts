@@ -44,7 +44,15 @@ function parseList(bytes: Uint8Array): ResultPlatform[] {
 }
 
 function platformOfConfig(bytes: Uint8Array): Platform | undefined {
-  return platformOfJson(parseJson(bytes, "failed to parse image config"));
+  const config = parseJson(bytes, "failed to parse image config");
+  if (isRecord(config) && isSet(config["os"]) !== isSet(config["architecture"])) {
+    throw invalid("invalid image config: os and architecture must be specified together");
+  }
+  return platformOfJson(config);
+}
+
+function isSet(field: unknown): boolean {
+  return typeof field === "string" && field !== "";
 }
 
 /** A platform from fields of OCI's names; undefined without OS or CPU. */

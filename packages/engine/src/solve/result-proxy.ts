@@ -10,6 +10,7 @@ import {
 } from "@kiln/base";
 import { newId } from "@kiln/formats";
 import type { CachedResult } from "@kiln/solver";
+import type { Capture } from "../attestations/provenance/capture.ts";
 import type { ResultProxy } from "../frontends/frontend.ts";
 import type { OpResult } from "../op-context.ts";
 import { sourceDetail } from "./wire-details.ts";
@@ -35,6 +36,7 @@ type State =
 export class LazyResult implements ResultProxy {
   readonly id = newId();
   readonly definition: Definition | undefined;
+  capture: Capture | undefined;
   readonly #build: Build;
   #state: State = { kind: "idle" };
 

@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { ResolveSourceMetaResponseSchema } from "@kiln/api/gateway";
-import type { SourceOp } from "@kiln/api/pb";
+import { type SourceOp, SourceOpSchema } from "@kiln/api/pb";
 import { CheckPolicyRequestSchema, type DecisionResponse } from "@kiln/api/policysession";
 import { type Policy, PolicyAction, PolicySchema } from "@kiln/api/sourcepolicy";
 import { BuildError, wrapError } from "@kiln/base";
@@ -28,14 +28,66 @@ export function createPolicyEvaluator(sessions: SessionManager): (bridge: JobBri
         create(PolicySchema, { rules: own.flatMap((policy) => policy.rules) }),
         ...extra,
       ];
-      let changed = applyPolicies(policies, source);
       const session = bridge.builder.jobValues(JOB_POLICY_SESSION).findLast((id) => id !== "");
-      if (typeof session !== "string") return changed;
-      const asking = { bridge, sessions, session, policies };
-      changed = (await askClient(asking, source, platform)) || changed;
+      const asking = { bridge, sessions, session: typeof session === "string" ? session : "", policies };
+      let changed = await evaluateSource(asking, source, platform);
+      const bundle = bundleSource(source);
+      if (bundle === undefined) return changed;
+      try {
+        if (await evaluateSource(asking, bundle.source, platform)) {
+          bundle.apply();
+          changed = true;
+        }
+      } catch (error) {
+        throw wrapError(error, "error evaluating git bundle source policy");
+      }
       return changed;
     },
   });
+}
+
+/** Static policies first, then the client's. */
+async function evaluateSource(
+  asking: Asking,
+  source: SourceOp,
+  platform: Platform | undefined,
+): Promise<boolean> {
+  source.identifier = asking.bridge.host.worker.sources.canonical(source.identifier);
+  const changed = applyPolicies(asking.policies, source);
+  if (asking.session === "") return changed;
+  return (await askClient(asking, source, platform)) || changed;
+}
+
+const STORE_ID = "oci.store";
+const BUNDLE_ATTRS = ["oci.session", STORE_ID];
+
+/**
+ * The blob that a git source takes its commits from, as the source that it is by itself, so that policies
+ * about blobs hold for it too.
+ */
+function bundleSource(git: SourceOp): { readonly source: SourceOp; readonly apply: () => void } | undefined {
+  const locator = git.attrs["git.bundle"] ?? "";
+  if (!git.identifier.startsWith("git://") || locator === "") return undefined;
+  const attrs: Record<string, string> = {};
+  // the store of a layout is named after the locator unless the op names one
+  const implied = git.attrs[STORE_ID] ? "" : locator.replace(/^[^:]*:\/\/|@.*$|:[^:/@]*(?=@|$)/gs, "");
+  if (locator.startsWith("oci-layout+blob://")) {
+    for (const key of BUNDLE_ATTRS) {
+      const value = git.attrs[key];
+      if (value !== undefined && value !== "") attrs[key] = value;
+    }
+    attrs[STORE_ID] ??= implied;
+  }
+  const source = create(SourceOpSchema, { identifier: locator, attrs });
+  const apply = (): void => {
+    git.attrs["git.bundle"] = source.identifier;
+    for (const key of BUNDLE_ATTRS) {
+      const value = source.attrs[key];
+      if (value === undefined || (key === STORE_ID && value === implied)) delete git.attrs[key];
+      else git.attrs[key] = value;
+    }
+  };
+  return { source, apply };
 }
 
 interface Asking {
@@ -79,6 +131,7 @@ async function askClient(asking: Asking, source: SourceOp, platform: Platform | 
     }
     source.identifier = decision.update.identifier;
     source.attrs = decision.update.attrs;
+    source.identifier = asking.bridge.host.worker.sources.canonical(source.identifier);
     applyPolicies(asking.policies, source);
     known = create(ResolveSourceMetaResponseSchema, { Source: source });
     changed = true;

@@ -1,6 +1,13 @@
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { create, toJson } from "@bufbuild/protobuf";
-import { FrontendSchema, SolveSchema, SourceSchema, SubrequestSchema, VertexSchema } from "@kiln/api/errdefs";
+import {
+  FrontendSchema,
+  ProvenanceMaterialsIncompleteSchema,
+  SolveSchema,
+  SourceSchema,
+  SubrequestSchema,
+  VertexSchema,
+} from "@kiln/api/errdefs";
 import type { Range, SourceInfo } from "@kiln/api/pb";
 import type { WireDetail } from "@kiln/base";
 import { goJsonText, goStruct } from "../cache-digest/go-json.ts";
@@ -44,4 +51,11 @@ export function solveDetail(message: MessageShape<typeof SolveSchema>): WireDeta
     typeUrl: `${PREFIX}errdefs.Solve+json`,
     value: new TextEncoder().encode(JSON.stringify(toJson(SolveSchema, message))),
   };
+}
+
+/** What a provenance with complete materials lacks. */
+export function materialsIncompleteDetail(
+  message: MessageShape<typeof ProvenanceMaterialsIncompleteSchema>,
+): WireDetail {
+  return detail("errdefs.ProvenanceMaterialsIncomplete", ProvenanceMaterialsIncompleteSchema, message);
 }

@@ -5,6 +5,7 @@ import { type SessionCaller, type SessionManager, syncDirectory } from "@kiln/se
 import type { Differ } from "@kiln/session/fsutil";
 import type { ImmutableRef, MutableRef, RefManager } from "@kiln/store";
 import { localMount } from "@kiln/sys";
+import type { Capture } from "../attestations/provenance/capture.ts";
 import { goJsonText } from "../cache-digest/go-json.ts";
 import type { ContentHasher } from "../content-hash/content-hasher.ts";
 import type { OpContext } from "../op-context.ts";
@@ -116,6 +117,10 @@ class LocalInstance implements SourceInstance {
     });
     const digest = `sha256:${createHash("sha256").update(text).digest("hex")}`;
     return { key: `session:${id.name}:${digest}`, pin: digest, done: true };
+  }
+
+  capture(into: Capture): void {
+    into.addLocal(this.#id.name);
   }
 
   async snapshot(ctx: OpContext): Promise<ImmutableRef> {

@@ -1,5 +1,5 @@
 import type { Platform as PlatformMessage, SourceOp } from "@kiln/api/pb";
-import { BuildError } from "@kiln/base";
+import { BuildError, isBuildError } from "@kiln/base";
 import type { Platform } from "@kiln/oci";
 import type { OpContext } from "../op-context.ts";
 import type { Source, SourceInstance } from "./source.ts";
@@ -22,6 +22,16 @@ export class SourceManager implements SourceMetadataResolver {
       attrs: new Map(Object.entries(op.attrs)),
       platform: platformOf(platform),
     });
+  }
+
+  /** The identifier that policies see; one that can't be read is left for the source to refuse. */
+  canonical(identifier: string): string {
+    try {
+      return this.#find(identifier).canonical?.(identifier) ?? identifier;
+    } catch (error) {
+      if (isBuildError(error)) return identifier;
+      throw error;
+    }
   }
 
   async resolveMetadata(op: SourceOp, opts: SourceMetadataOptions, ctx: OpContext): Promise<SourceMetadata> {

@@ -1,5 +1,6 @@
 import type { Platform } from "@kiln/oci";
 import type { ImmutableRef } from "@kiln/store";
+import type { Capture } from "../attestations/provenance/capture.ts";
 import type { OpContext } from "../op-context.ts";
 
 /** A source op as it stands in LLB: `<scheme>://<ref>` and its attributes. */
@@ -29,6 +30,12 @@ export interface SourceInstance {
   cacheKey(index: number, ctx: OpContext): Promise<SourceCacheKey>;
   /** The tree; undefined for one without any layer. The caller owns the ref. */
   snapshot(ctx: OpContext): Promise<ImmutableRef | undefined>;
+  /**
+   * Notes the source as something that went into a build, resolved to `pin`.
+   *
+   * @throws BuildError `data_loss` for a pin that contradicts what the source names.
+   */
+  capture(into: Capture, pin: string): void;
 }
 
 /** A kind of source. */
@@ -41,4 +48,11 @@ export interface Source {
    * @throws BuildError `invalid_argument` for a malformed identifier or attribute.
    */
   resolve(request: SourceRequest): SourceInstance;
+  /**
+   * The one way to write what an identifier names, which policies are matched against; identifiers of
+   * sources without it are taken as they are.
+   *
+   * @throws BuildError `invalid_argument` for a malformed identifier.
+   */
+  canonical?(identifier: string): string;
 }

@@ -1,3 +1,4 @@
+import { cleanPath } from "@kiln/patterns";
 import { type BlobLocator, parseBlobLocator } from "../image/blob-source.ts";
 import type { SourceRequest } from "../source.ts";
 import { invalid } from "../source-attrs.ts";
@@ -32,6 +33,18 @@ export interface GitSignatureRequest {
   readonly rejectExpired: boolean;
   readonly requireSignedTag: boolean;
   readonly ignoreSignedTag: boolean;
+}
+
+/**
+ * A `git://` identifier in one form: host, clean path, ref, clean folder (upstream `GitIdentifier.String`).
+ *
+ * @throws BuildError `invalid_argument`
+ */
+export function canonicalGitIdentifier(identifier: string): string {
+  const text = identifier.slice(identifier.indexOf("://") + 3);
+  const { host, path, ref, subdir } = parseGitUrl(isGitTransport(text) ? text : `https://${text}`);
+  const fragment = ref === "" && subdir === "" ? "" : `#${ref}${subdir === "" ? "" : `:${subdir}`}`;
+  return `git://${host}${cleanPath(`/${path}`)}${fragment}`;
 }
 
 /** Checks a `git://` source. */

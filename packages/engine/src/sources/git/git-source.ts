@@ -1,6 +1,7 @@
 import type { SourceOp } from "@kiln/api/pb";
 import { BuildError, isBuildError, wrapError } from "@kiln/base";
 import type { ImmutableRef, RefManager } from "@kiln/store";
+import type { Capture } from "../../attestations/provenance/capture.ts";
 import type { OpContext } from "../../op-context.ts";
 import { JOB_COMPATIBILITY } from "../../solve/builder.ts";
 import { createTree } from "../file-ref.ts";
@@ -16,7 +17,7 @@ import { checkOut } from "./git-checkout.ts";
 import type { GitCli, GitConfig } from "./git-cli.ts";
 import { type GitMetadata, type GitObjects, verifyGitSignature } from "./git-object.ts";
 import { defaultBranch, fetchRemote, type GitRepository } from "./git-remote.ts";
-import { type GitRequest, parseGitRequest } from "./git-request.ts";
+import { canonicalGitIdentifier, type GitRequest, parseGitRequest } from "./git-request.ts";
 import { isCommitSha } from "./git-url.ts";
 
 /** Services of the git source. */
@@ -42,6 +43,10 @@ export class GitSource implements Source, SourceMetadataResolver {
 
   resolve(request: SourceRequest): SourceInstance {
     return new GitInstance(parseGitRequest(request), this.#shared);
+  }
+
+  canonical(identifier: string): string {
+    return canonicalGitIdentifier(identifier);
   }
 
   async resolveMetadata(
@@ -105,6 +110,20 @@ class GitInstance implements SourceInstance {
     this.#commit = found.checksum;
     this.#key = this.#cacheKeyOf(sha, found.ref);
     return { key: this.#key, pin: found.checksum, done: true };
+  }
+
+  capture(into: Capture, pin: string): void {
+    const { remote, ref, bundle, authTokenSecret, authHeaderSecret, sshId } = this.#request;
+    into.addGit({
+      url: ref === "" ? remote : `${remote}#${ref}`,
+      commit: pin,
+      bundle:
+        bundle && `${bundle.from.kind === "layout" ? "oci-layout" : "docker-image"}+blob://${bundle.text}`,
+    });
+    for (const id of [authTokenSecret, authHeaderSecret]) {
+      if (id !== "") into.addSecret({ id, optional: true });
+    }
+    if (sshId !== "") into.addSsh({ id: sshId, optional: true });
   }
 
   #cacheKeyOf(sha: string, ref: string): string {

@@ -6,9 +6,10 @@ import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
 import type { SourceOp } from "@kiln/api/pb";
 import { BuildError, errorMessage, isBuildError, wrapError } from "@kiln/base";
-import type { Digest } from "@kiln/oci";
+import { type Digest, parseDigest } from "@kiln/oci";
 import { type HttpResponse, HttpTransport, type HttpTransportOptions } from "@kiln/registry";
 import type { ImmutableRef, RefManager } from "@kiln/store";
+import type { Capture } from "../../attestations/provenance/capture.ts";
 import type { OpContext } from "../../op-context.ts";
 import { createTree, inTree, refContext, writeFileInto } from "../file-ref.ts";
 import { redactCredentials } from "../redact.ts";
@@ -99,6 +100,10 @@ class HttpInstance implements SourceInstance {
   async cacheKey(_index: number, ctx: OpContext): Promise<SourceCacheKey> {
     const found = await this.#resolve(ctx);
     return { key: httpCacheKey(this.#request, found), pin: found.digest, done: true };
+  }
+
+  capture(into: Capture, pin: string): void {
+    into.addHttp({ url: this.#request.urlText, digest: parseDigest(pin) });
   }
 
   async metadata(

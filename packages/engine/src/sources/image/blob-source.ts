@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { BuildError, wrapError } from "@kiln/base";
 import { type Descriptor, type Digest, digestHex, mediaTypes, type Reference } from "@kiln/oci";
 import type { ImmutableRef, RefManager } from "@kiln/store";
+import type { Capture } from "../../attestations/provenance/capture.ts";
 import { goJsonText } from "../../cache-digest/go-json.ts";
 import type { OpContext } from "../../op-context.ts";
 import { createTree, writeFileInto } from "../file-ref.ts";
@@ -101,6 +102,14 @@ class BlobInstance implements SourceInstance {
     });
     const key = `sha256:${createHash("sha256").update(text).digest("hex")}`;
     return Promise.resolve({ key, pin: this.#locator.digest, done: true });
+  }
+
+  capture(into: Capture, pin: string): void {
+    const { digest, text, from } = this.#locator;
+    if (pin !== digest) {
+      throw new BuildError("data_loss", `invalid image blob reference: digest mismatch ${pin} != ${digest}`);
+    }
+    into.addBlob({ ref: text, digest, local: from.kind === "layout" });
   }
 
   async snapshot(ctx: OpContext): Promise<ImmutableRef> {

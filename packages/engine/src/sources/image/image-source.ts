@@ -3,6 +3,7 @@ import type { SourceOp } from "@kiln/api/pb";
 import { BuildError } from "@kiln/base";
 import { type Digest, type Platform, parseDigest } from "@kiln/oci";
 import type { BlobProvider, ImmutableRef, RecordType, RefContext, RefManager } from "@kiln/store";
+import type { Capture } from "../../attestations/provenance/capture.ts";
 import { goJsonText } from "../../cache-digest/go-json.ts";
 import { type OpContext, withStatus } from "../../op-context.ts";
 import { hostPlatform } from "../../worker/host-platform.ts";
@@ -12,7 +13,7 @@ import type { SourceMetadata, SourceMetadataOptions, SourceMetadataResolver } fr
 import { attestationChain } from "./attestation-chain.ts";
 import type { DocumentLeases } from "./document-leases.ts";
 import { type ImageOrigin, layoutOrigin, type OriginServices, registryOrigin } from "./image-origin.ts";
-import { parseImageReference, parseLayoutReference } from "./image-reference.ts";
+import { formatReference, parseImageReference, parseLayoutReference } from "./image-reference.ts";
 import { type ImageLayer, imageLayers, type PulledImage, pullManifests } from "./pull-manifests.ts";
 
 /** Services of the image sources. */
@@ -23,6 +24,10 @@ export interface ImageSourceServices extends OriginServices {
 
 /** What an identifier and its attributes say. */
 interface ImageRequest {
+  /** The name with tag and digest. */
+  readonly name: string;
+  /** From a layout of the client. */
+  readonly local: boolean;
   readonly origin: (ids: readonly string[]) => ImageOrigin;
   readonly platform: Platform;
   readonly recordType: RecordType | undefined;
@@ -55,6 +60,8 @@ export class ImageSource implements Source, SourceMetadataResolver {
     checkResolveMode(attrs.get("image.resolvemode") ?? "default");
     const checksum = attrs.get("image.checksum");
     return {
+      name: formatReference(ref),
+      local: false,
       origin: (ids) => registryOrigin(ref, ids, this.#services),
       platform: platform ?? hostPlatform(),
       recordType: recordTypeAttr(attrs),
@@ -99,6 +106,8 @@ export class LayoutSource implements Source, SourceMetadataResolver {
     const session = attrs.get("oci.session") ?? "";
     const storeId = attrs.get("oci.store") ?? "";
     return {
+      name: ref.text,
+      local: true,
       origin: (ids) => layoutOrigin(ref, { ids: session === "" ? ids : [session], storeId }, this.#services),
       platform: platform ?? hostPlatform(),
       recordType: undefined,
@@ -182,6 +191,11 @@ class ImageInstance implements SourceInstance {
     });
     const key = `sha256:${createHash("sha256").update(text).digest("hex")}`;
     return { key, pin: pulled.main.digest, done: true };
+  }
+
+  capture(into: Capture, pin: string): void {
+    const { name, local, platform } = this.#request;
+    into.addImage({ ref: name, platform, digest: parseDigest(pin), local });
   }
 
   async snapshot(ctx: OpContext): Promise<ImmutableRef | undefined> {
