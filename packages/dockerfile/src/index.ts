@@ -11,6 +11,13 @@ export { type Fix, type FixedDockerfile, type FixOptions, fixDockerfile } from "
 export * from "./frontend/backend.ts";
 export { buildDockerfile } from "./frontend/build.ts";
 export { printSource } from "./frontend/print-source.ts";
+export {
+  createScanner,
+  type Scanner,
+  type ScanTarget,
+  SPDX_PREDICATE,
+  sbomMetadata,
+} from "./frontend/sbom.ts";
 export { type GitRef, parseGitRef } from "./git.ts";
 export * from "./instructions/types.ts";
 export { type Rule, rules } from "./lint/rules.ts";

@@ -1,3 +1,16 @@
+export { parseAttests } from "./attestations/attest-attrs.ts";
+export { attestationProcessors } from "./attestations/attestation-processors.ts";
+export {
+  createProvenance,
+  type ProvenanceDraft,
+  type ProvenanceOptions,
+  type ProvenanceSubject,
+} from "./attestations/provenance/create-provenance.ts";
+export {
+  checkProvenanceEnvironment,
+  type ProvenanceEnvironment,
+} from "./attestations/provenance/predicate.ts";
+export { captureResult, type ResultCapture } from "./attestations/provenance/result-capture.ts";
 export { type CacheBackends, createCacheBackends } from "./cache-backends/cache-backends.ts";
 export { CacheBlobs } from "./cache-backends/cache-blobs.ts";
 export {

@@ -34,7 +34,7 @@ export type Scanner = (target: ScanTarget) => State;
 
 /** Looks a scanner image up. Throws a problem for one without a command. */
 export async function createScanner(
-  backend: FrontendBackend,
+  backend: Pick<FrontendBackend, "resolveImageConfig">,
   sbom: SbomSettings,
   options: { readonly platform: Platform; readonly resolveMode: string | undefined },
 ): Promise<Scanner> {

@@ -26,6 +26,6 @@ test("messages are written as Go's structs", () => {
   });
   assert.equal(
     goJsonText(goStruct(FileActionCopySchema, copy)),
-    '{"src":"/a","dest":"/b","owner":{"user":{"User":{"ByName":{"name":"u","input":1}}},"group":{"User":{"ByID":0}}},"mode":-1,"timestamp":-1,"include_patterns":["x"]}',
+    '{"src":"/a","dest":"/b","owner":{"user":{"User":{"byName":{"name":"u","input":1}}},"group":{"User":{}}},"mode":-1,"timestamp":-1,"include_patterns":["x"]}',
   );
 });

@@ -38,14 +38,52 @@ function goJsonString(text: string): string {
 
 /**
  * A message as the Go struct that protoc-gen-go makes of it: fields in the order of the .proto under their
- * .proto names, zero values left out; a oneof as a field of its own (`{"User":{"ByName":…}}`, `null` when
- * unset). Messages with a marshaller of their own upstream (`pb.Op`, `pb.FileAction`) are not for this.
+ * .proto names, zero values left out; a oneof as a field of its own (`{"X":{"Name":…}}`, `null` when unset).
+ * `pb.Op`, `pb.FileAction` and `pb.UserOpt` as their own marshallers upstream write them.
  */
 export function goStruct<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): GoJson {
   return structOf(reflect(schema, message));
 }
 
 function structOf(message: ReflectMessage): GoJson {
+  return MARSHALLERS.get(message.desc.typeName)?.(message) ?? plainStruct(message);
+}
+
+/** Messages that upstream marshals by hand: the case of a oneof keeps its .proto name. */
+const MARSHALLERS: ReadonlyMap<string, (message: ReflectMessage) => GoJson> = new Map<
+  string,
+  (message: ReflectMessage) => GoJson
+>([
+  [
+    "pb.Op",
+    (message) => {
+      const { Op: _, inputs, platform, constraints } = plainStruct(message);
+      return { inputs, Op: oneofCase(message, "op") ?? {}, platform, constraints };
+    },
+  ],
+  [
+    "pb.FileAction",
+    (message) => {
+      const { input = 0, secondaryInput = 0, output = 0 } = plainStruct(message);
+      return { input, secondaryInput, output, Action: oneofCase(message, "action") ?? {} };
+    },
+  ],
+  [
+    "pb.UserOpt",
+    (message) => {
+      const { byId, ...rest } = oneofCase(message, "user") ?? {};
+      return { User: byId === undefined || byId === 0 ? rest : { byId } };
+    },
+  ],
+]);
+
+function oneofCase(message: ReflectMessage, name: string): Record<string, GoJson> | undefined {
+  const member = message.members.find((item) => item.kind === "oneof" && item.name === name);
+  const field = member?.kind === "oneof" ? message.oneofCase(member) : undefined;
+  return field && { [field.name === "byID" ? "byId" : field.name]: fieldValue(message, field) };
+}
+
+function plainStruct(message: ReflectMessage): Record<string, GoJson> {
   const out: Record<string, GoJson> = Object.create(null);
   for (const member of message.members) {
     if (member.kind === "oneof") {

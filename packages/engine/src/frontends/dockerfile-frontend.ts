@@ -205,7 +205,8 @@ async function solveFor(
   };
 }
 
-async function resolveImage(
+/** Looks an image up for a frontend. @throws BuildError that names the image. */
+export async function resolveImage(
   bridge: FrontendBridge,
   signal: AbortSignal,
   image: {

@@ -2,6 +2,7 @@ import type { Definition, Range, SourceInfo, SourceOp } from "@kiln/api/pb";
 import type { Policy } from "@kiln/api/sourcepolicy";
 import type { Platform } from "@kiln/oci";
 import type { CachedResult } from "@kiln/solver";
+import type { Capture } from "../attestations/provenance/capture.ts";
 import type { OpResult } from "../op-context.ts";
 import type { BuildResult } from "../solve/build-results.ts";
 import type { SourceMetadata, SourceMetadataOptions } from "../sources/source-metadata.ts";
@@ -19,6 +20,8 @@ export interface CacheImport {
 export interface ResultProxy {
   readonly id: string;
   readonly definition: Definition | undefined;
+  /** What went into it; undefined before it is built. */
+  readonly capture?: Capture | undefined;
   /**
    * Builds it (once, however often it is asked). The value stays the proxy's: clone what must outlive it.
    *

@@ -1,10 +1,8 @@
 import { createHash } from "node:crypto";
 import type { CacheMapAnswer } from "@kiln/solver";
+import type { Capture } from "../attestations/provenance/capture.ts";
 import type { LlbOp, Op, OpContext, OpResult } from "../op-context.ts";
 import type { SourceInstance } from "../sources/source.ts";
-
-/** Called with what a source was resolved to, for provenance. */
-export type PinListener = (pin: string) => void;
 
 /** Fetches a tree from somewhere: LLB's `SourceOp`. */
 export class SourceOperation implements Op {
@@ -17,9 +15,9 @@ export class SourceOperation implements Op {
     this.#acquire = acquire;
   }
 
-  /** What the source was resolved to; "" before its first cache key. */
-  get pin(): string {
-    return this.#pin;
+  /** Notes the source among what went into a build; nothing before its first cache key. */
+  capture(into: Capture): void {
+    if (this.#pin !== "") this.#source.capture(into, this.#pin);
   }
 
   async cacheMap(index: number, ctx: OpContext): Promise<CacheMapAnswer<LlbOp, OpResult>> {

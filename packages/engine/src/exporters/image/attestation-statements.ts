@@ -1,11 +1,6 @@
-import {
-  type Descriptor,
-  familiarName,
-  formatPlatform,
-  type Platform,
-  parseDockerReference,
-} from "@kiln/oci";
+import type { Descriptor, Platform } from "@kiln/oci";
 import type { ImmutableRef, Remote } from "@kiln/store";
+import { imagePurl } from "../../attestations/purl.ts";
 import { supplementSbom } from "../../attestations/sbom.ts";
 import { digestMap, makeStatements, statementText } from "../../attestations/statements.ts";
 import { unbundle } from "../../attestations/unbundle.ts";
@@ -33,30 +28,10 @@ export async function attestationStatements(
   );
   const subjects = at.imageNames
     .filter((name) => name !== "")
-    .map((name) => ({ name: dockerPurl(name, at.platform), digest: digestMap(at.target.digest) }));
+    .map((name) => ({ name: imagePurl(name, at.platform), digest: digestMap(at.target.digest) }));
   const statements = await makeStatements(supplemented, subjects, at.ctx);
   return statements.map((statement) => ({
     predicateType: statement.predicateType,
     text: statementText(statement, false),
   }));
-}
-
-/** Package URL of an image: `pkg:docker/alpine@latest?platform=linux%2Famd64`. */
-export function dockerPurl(name: string, platform: Platform | undefined, type = "docker"): string {
-  const ref = parseDockerReference(name);
-  const familiar = familiarName(ref);
-  const qualifiers = new Map<string, string>();
-  if (ref.digest !== undefined) qualifiers.set("digest", ref.digest);
-  if (platform !== undefined) qualifiers.set("platform", formatPlatform(platform));
-  const version = ref.tag ?? (ref.digest === undefined ? "latest" : undefined);
-  const query = [...qualifiers]
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, value]) => `${key}=${encodeURIComponent(value)}`)
-    .join("&");
-  const path = familiar.split("/").map(encodePurl).join("/");
-  return `pkg:${type}/${path}${version === undefined ? "" : `@${encodePurl(version)}`}${query === "" ? "" : `?${query}`}`;
-}
-
-function encodePurl(text: string): string {
-  return encodeURIComponent(text).replaceAll("%3A", ":");
 }
