@@ -47,7 +47,8 @@ export function inherit(state: StageState): void {
 export function compileStage(context: StepContext, state: StageState): void {
   inherit(state);
   state.isDispatched = true;
-  state.platform ??= context.targetPlatform;
+  // A stage on a context without platform gets none from BuildKit either.
+  state.platform ??= { architecture: "", os: "" };
   applyImageSettings(context, state);
   for (const step of state.steps) {
     try {

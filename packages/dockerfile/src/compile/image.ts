@@ -62,6 +62,18 @@ export function emptyImage(platform: Platform): Image {
   };
 }
 
+/** Nothing at all: the config of a context that says none. */
+export function blankImage(): Image {
+  return {
+    created: undefined,
+    author: "",
+    platform: { architecture: "", os: "" },
+    config: emptyConfig(),
+    rootfs: { type: "", diffIds: undefined },
+    history: [],
+  };
+}
+
 function emptyConfig(): ImageConfig {
   return {
     user: "",

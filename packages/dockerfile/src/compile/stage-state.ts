@@ -2,7 +2,7 @@ import { type Range, type State, scratch } from "@kiln/llb";
 import type { Platform } from "@kiln/oci";
 import type { ArgDefinition, Instruction, Stage } from "../instructions/types.ts";
 import type { NamedContext } from "./host.ts";
-import { emptyImage, type Image } from "./image.ts";
+import { blankImage, type Image } from "./image.ts";
 
 /** An instruction with the stages that it takes files from. */
 export interface Step {
@@ -51,8 +51,6 @@ export interface Once {
   location: readonly Range[] | undefined;
 }
 
-const NO_PLATFORM: Platform = { architecture: "", os: "" };
-
 /** A stage while it is compiled, or an image that files are copied from. */
 export class StageState {
   readonly stage: Stage;
@@ -66,7 +64,7 @@ export class StageState {
   readonly deps = new Map<StageState, Instruction>();
   steps: Step[] = [];
   state: State = scratch();
-  image: Image = emptyImage(NO_PLATFORM);
+  image: Image = blankImage();
   baseImage: Image | undefined;
   platform: Platform | undefined;
   /** Its result can be used. */

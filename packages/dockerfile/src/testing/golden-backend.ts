@@ -147,7 +147,7 @@ export class GoldenBackend implements FrontendBackend {
   }
 
   async resolveSourceMetadata(source: SourceRequest): Promise<SourceMetadata> {
-    if (source.identifier.startsWith("local://")) return {};
+    if (/^(?:local|docker-image):/.test(source.identifier)) return {};
     throw new BuildError("unavailable", "no network");
   }
 
