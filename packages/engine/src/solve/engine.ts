@@ -253,7 +253,7 @@ export class Engine {
     const exporters = [...at.outputs.exporters];
     const { request } = build;
     if (request.enableSessionExporter) {
-      const ids = mapRefs(trees, (tree) => tree.result.ref?.id);
+      const ids = mapRefs(result, (proxy) => proxy.id);
       for (const entry of await this.#parts.sessionExporters.find(request.sessionId, ids, signal)) {
         exporters.push(this.#exporter(entry, exporters.length));
       }
