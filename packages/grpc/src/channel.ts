@@ -223,6 +223,8 @@ export class Channel implements AsyncDisposable {
   async #connect(lost: () => void): Promise<ClientHttp2Session> {
     let stream: Duplex;
     try {
+      // A dial that throws at once must not call `lost` before the caller knows this connection.
+      await Promise.resolve();
       stream = await this.#dial(this.#closing.signal);
     } catch (error) {
       lost();

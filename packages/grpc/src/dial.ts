@@ -1,5 +1,5 @@
-import { connect as connectNet, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
+import { connect as connectNet, isIP, type Socket } from "node:net";
+import { checkServerIdentity, connect as connectTls } from "node:tls";
 import { BuildError, errorMessage } from "@kiln/base";
 import type { Dial } from "./channel.ts";
 
@@ -31,13 +31,16 @@ export function dialAddress(address: string, tls?: ClientTls): Dial {
       return opened(socket, "connect", signal);
     };
   }
+  const name = tls.serverName ?? host;
   return (signal) => {
     const socket = connectTls({
       host,
       port,
       ALPNProtocols: ["h2"],
       minVersion: "TLSv1.2",
-      servername: tls.serverName ?? host,
+      // An address can't be sent as a server name; the certificate must carry it all the same.
+      servername: isIP(name) === 0 ? name : "",
+      checkServerIdentity: (_host, certificate) => checkServerIdentity(name, certificate),
       ...(tls.ca === undefined ? {} : { ca: Buffer.from(tls.ca) }),
       ...(tls.cert === undefined ? {} : { cert: Buffer.from(tls.cert) }),
       ...(tls.key === undefined ? {} : { key: Buffer.from(tls.key) }),
