@@ -62,14 +62,18 @@ export class BuildkitClient implements AsyncDisposable {
   /** Waits until the daemon answers. @throws the last reason after `timeoutMs`. */
   async wait(timeoutMs: number, signal?: AbortSignal): Promise<void> {
     const deadline = Date.now() + timeoutMs;
+    let reason: unknown;
     for (;;) {
       try {
         await this.info({ signal, timeoutMs: Math.max(1, deadline - Date.now()) });
         return;
       } catch (error) {
         if (isBuildError(error, "unimplemented")) return;
-        const mayRetry = isBuildError(error, "unavailable") && Date.now() + WAIT_STEP_MS < deadline;
-        if (!mayRetry) throw error;
+        // Why the connection failed says more than that time is up.
+        if (isBuildError(error, "deadline_exceeded")) throw reason ?? error;
+        reason = error;
+        const mayRetry = isBuildError(error, "unavailable") && !isCertificateError(error);
+        if (!mayRetry || Date.now() + WAIT_STEP_MS >= deadline) throw error;
         await sleep(WAIT_STEP_MS, signal);
       }
     }
@@ -162,4 +166,13 @@ export class BuildkitClient implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** True for a certificate that doesn't fit: waiting doesn't help. */
+function isCertificateError(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    const code = "code" in cause ? String(cause.code) : "";
+    if (/^(ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO)/.test(code)) return true;
+  }
+  return false;
 }
