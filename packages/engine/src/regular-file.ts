@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { BuildError } from "@kiln/base";
 import { RootedFs } from "@kiln/sys";
 
@@ -17,7 +17,7 @@ export function readRegularFile(
   using fs = new RootedFs(root);
   let fd: number;
   try {
-    fd = fs.open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    fd = openRegular(fs, path);
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
@@ -26,7 +26,6 @@ export function readRegularFile(
   }
   try {
     const stat = fstatSync(fd);
-    if (!stat.isFile()) throw new BuildError("invalid_argument", `${path} is not a regular file`);
     if (stat.size > maxBytes) {
       throw new BuildError("invalid_argument", `${path} exceeds maximum allowed size of ${maxBytes} bytes`);
     }
@@ -41,5 +40,18 @@ export function readRegularFile(
     return data.subarray(0, at);
   } finally {
     closeSync(fd);
+  }
+}
+
+const O_PATH = 0o10000000;
+
+/** Opens a file only if it is a regular one: the driver of a device isn't even asked. */
+function openRegular(fs: RootedFs, path: string): number {
+  const found = fs.open(path, O_PATH);
+  try {
+    if (!fstatSync(found).isFile()) throw new BuildError("invalid_argument", `${path} is not a regular file`);
+    return openSync(`/proc/self/fd/${found}`, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } finally {
+    closeSync(found);
   }
 }

@@ -140,6 +140,8 @@ async function runLoad<TOp, TResult>(
   }
 }
 
+const NEVER = new AbortController().signal;
+
 function described<TOp, TResult>(
   contexts: OpContexts<TOp, TResult>,
   op: OpState<TOp, TResult>,
@@ -148,7 +150,9 @@ function described<TOp, TResult>(
 ): unknown {
   const { vertex, originalDigest } = op;
   const { describeFailure } = contexts.options;
-  const out = describeFailure ? describeFailure(error, { vertex, originalDigest, ...where }) : error;
+  // the signal is of no interest to who only leaves things to clean up
+  const { cleanup } = contexts.of(op, NEVER);
+  const out = describeFailure ? describeFailure(error, { vertex, originalDigest, cleanup, ...where }) : error;
   attachVertex(out, originalDigest);
   return out;
 }

@@ -154,4 +154,6 @@ export interface Failure<TOp, TResult> {
   readonly input?: number | undefined;
   /** That input's result, lent for the call, for `contentKey`. */
   readonly result?: TResult | undefined;
+  /** Runs `fn` when the jobs that hold the vertex are gone. */
+  cleanup(fn: () => void | Promise<void>): void;
 }

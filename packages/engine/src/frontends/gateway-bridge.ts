@@ -14,7 +14,7 @@ import { BuildError, codeOfNodeError, createDeferred, errorMessage, isCanceled }
 import type { ImmutableRef } from "@kiln/store";
 import { localMount } from "@kiln/sys";
 import type { OpResult } from "../op-context.ts";
-import { type FailureState, findOpFailure } from "../ops/op-failure.ts";
+import { type FailureState, findOpError, findOpFailure } from "../ops/op-failure.ts";
 import { groupOf } from "../session-group.ts";
 import type { JobBridge } from "../solve/bridge.ts";
 import { solveDetail } from "../solve/wire-details.ts";
@@ -153,18 +153,21 @@ export class GatewayBridge implements AsyncDisposable {
   }
 
   /**
-   * Adds to an error the ids under which the failed op's trees can be mounted. The trees stay until the
+   * Adds to an error the op that failed and the ids under which the failed op's trees can be mounted. The trees stay until the
    * gateway is closed.
    */
   explain(error: unknown): unknown {
     if (isCanceled(error)) return error;
-    const failure = findOpFailure(error);
-    if (failure === undefined) return error;
+    const failed = findOpError(error);
+    const state = findOpFailure(error)?.state;
+    if (failed === undefined && state === undefined) return error;
     const detail = solveDetail(
       create(SolveSchema, {
-        inputIDs: failure.state.inputs.map((tree) => this.#keepFailed(tree)),
-        mountIDs: failure.state.mounts.map((tree) => this.#keepFailed(tree)),
-        subject: subjectOf(failure.state),
+        inputIDs: state?.inputs.map((tree) => this.#keepFailed(tree)) ?? [],
+        mountIDs: state?.mounts.map((tree) => this.#keepFailed(tree)) ?? [],
+        subject: state === undefined ? { case: undefined } : subjectOf(state),
+        description: failed?.description ?? {},
+        ...(failed === undefined ? {} : { op: failed.op }),
       }),
     );
     const wire = error instanceof BuildError ? error.wire : [];

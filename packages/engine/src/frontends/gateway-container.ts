@@ -84,6 +84,7 @@ export class GatewayContainer {
   readonly #processes = new Set<Promise<ProcessEnd>>();
   readonly #shown = new Map<number, Promise<MountedPath>>();
   #firstMode: SecurityMode | undefined;
+  #failure: BuildError | undefined;
   #released: Promise<void> | undefined;
 
   private constructor(host: ContainerHost, spec: ContainerSpec) {
@@ -185,7 +186,8 @@ export class GatewayContainer {
       });
     });
     this.#processes.add(ended);
-    void ended.then(() => {
+    void ended.then(({ error }) => {
+      this.#failure ??= error;
       control.resolve(undefined);
       this.#processes.delete(ended);
     });
@@ -216,6 +218,11 @@ export class GatewayContainer {
       mounted.catch(() => this.#shown.delete(index));
     }
     return (await mounted).path;
+  }
+
+  /** How the first process ended that failed, one that was killed by the release included. */
+  get failure(): BuildError | undefined {
+    return this.#failure;
   }
 
   /** Kills what runs and settles when every trace of the container is gone; idempotent. */

@@ -85,7 +85,11 @@ export class GatewayContainers {
     }
   }
 
-  /** `LLBBridge.ReleaseContainer`. */
+  /**
+   * `LLBBridge.ReleaseContainer`.
+   *
+   * @throws BuildError, after all is gone, when a process failed or had to be killed, as BuildKit does.
+   */
   async release(id: string): Promise<void> {
     const container = this.#containers.get(id);
     if (container === undefined) {
@@ -93,6 +97,7 @@ export class GatewayContainers {
     }
     this.#containers.delete(id);
     await container.release();
+    if (container.failure !== undefined) throw container.failure;
   }
 
   /** The container with this name, for files. @throws BuildError when there is none. */

@@ -1,3 +1,4 @@
+import type { Op as LlbOperation } from "@kiln/api/pb";
 import { BuildError, codeOfNodeError, errorMessage, type WireDetail } from "@kiln/base";
 import type { OpResult } from "../op-context.ts";
 
@@ -38,11 +39,42 @@ export class OpFailure extends BuildError {
   }
 }
 
+/** Failure of a vertex, with the op that failed. */
+export class OpError extends BuildError {
+  readonly op: LlbOperation;
+  readonly description: Readonly<Record<string, string>>;
+
+  constructor(
+    message: string,
+    failed: { readonly op: LlbOperation; readonly description: Readonly<Record<string, string>> },
+    opts: { readonly cause: unknown; readonly wire: readonly WireDetail[] },
+  ) {
+    const { cause } = opts;
+    const hint = cause instanceof BuildError ? cause.hint : undefined;
+    super(cause instanceof BuildError ? cause.code : "unknown", message, {
+      ...opts,
+      ...(hint === undefined ? {} : { hint }),
+    });
+    this.op = failed.op;
+    this.description = failed.description;
+  }
+}
+
 /** The {@link OpFailure} in an error's chain of causes. */
 export function findOpFailure(error: unknown): OpFailure | undefined {
+  return findCause(error, (one) => (one instanceof OpFailure ? one : undefined));
+}
+
+/** The {@link OpError} in an error's chain of causes. */
+export function findOpError(error: unknown): OpError | undefined {
+  return findCause(error, (one) => (one instanceof OpError ? one : undefined));
+}
+
+function findCause<T>(error: unknown, match: (error: Error) => T | undefined): T | undefined {
   let at: unknown = error;
   for (let depth = 0; depth < 32 && at instanceof Error; depth++) {
-    if (at instanceof OpFailure) return at;
+    const found = match(at);
+    if (found !== undefined) return found;
     at = at.cause;
   }
   return undefined;

@@ -13,7 +13,7 @@ import type { Exporter, ExporterInstance } from "../exporters/exporter.ts";
 import type { Frontend, FrontendResult, FrontendSolveRequest, ResultProxy } from "../frontends/frontend.ts";
 import { GatewayBuilds } from "../frontends/gateway-builds.ts";
 import type { LlbOp, OpContext, OpResult } from "../op-context.ts";
-import { OpFailure } from "../ops/op-failure.ts";
+import { OpError, OpFailure } from "../ops/op-failure.ts";
 import type { Worker } from "../worker/worker.ts";
 import { type BridgeHost, JobBridge, type OpenCacheImport } from "./bridge.ts";
 import { type BuildResult, eachRef, emptyResult, mapRefs } from "./build-results.ts";
@@ -341,20 +341,27 @@ function withResources<V extends { readonly op: LlbOp }>(vertex: V, metadata: un
 /** Names the failing vertex on the wire. */
 function describeFailure(error: unknown, failure: Failure<LlbOp, OpResult>): unknown {
   if (failedVertex(error) !== undefined || !(error instanceof Error) || isCanceled(error)) return error;
-  const digest = failure.vertex.op.originalDigest;
-  const inner = error instanceof BuildError ? error : undefined;
+  const { op, options } = failure.vertex;
   const slow = failure.phase === "contentKey" && failure.result !== undefined;
-  return new BuildError(inner?.code ?? "unknown", error.message, {
-    cause: slow
-      ? new OpFailure(error, {
-          inputs: [{ ref: failure.result?.ref?.clone() }],
-          mounts: [],
-          cacheInput: failure.input ?? 0,
-        })
-      : error,
-    wire: [vertexDetail(digest), ...(inner?.wire ?? [])],
-    ...(inner?.hint === undefined ? {} : { hint: inner.hint }),
+  return new OpError(
+    error.message,
+    { op: op.op, description: options.description ?? {} },
+    {
+      cause: slow ? slowFailure(error, failure) : error,
+      wire: [vertexDetail(op.originalDigest), ...(error instanceof BuildError ? error.wire : [])],
+    },
+  );
+}
+
+/** The failure to hash an input, with that input. */
+function slowFailure(error: Error, failure: Failure<LlbOp, OpResult>): OpFailure {
+  const slow = new OpFailure(error, {
+    inputs: [{ ref: failure.result?.ref?.clone() }],
+    mounts: [],
+    cacheInput: failure.input ?? 0,
   });
+  failure.cleanup(() => slow.release());
+  return slow;
 }
 
 async function cachedTrees(
