@@ -23,8 +23,9 @@ export type LayerJob =
       readonly file: string;
       readonly dir: string;
       readonly opts: Plain<ApplyOptions>;
-      /** Refuse (after unpacking) a layer with another digest. */
+      /** Refuse (after unpacking) a layer with another digest; `layer` is its name in the message. */
       readonly diffId?: Digest;
+      readonly layer?: string;
       /** Where the file is still being written, before it becomes `file`. */
       readonly growing?: { readonly path: string; readonly memory: GrowingFileMemory };
     }
@@ -91,7 +92,7 @@ async function apply(job: LayerJob & { kind: "apply" }, ctx: LayerJobContext): P
   if (job.diffId !== undefined && job.diffId !== result.diffId) {
     throw new BuildError(
       "data_loss",
-      `mismatched image rootfs and manifest layers: expected ${job.diffId}, got ${result.diffId}`,
+      `failed to verify layer ${job.layer ?? job.file}: expected diffID ${job.diffId}, got ${result.diffId}`,
     );
   }
   return result;

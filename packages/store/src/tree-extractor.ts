@@ -189,7 +189,7 @@ export class TreeExtractor {
       ...(to.growing ? { growing: { path: to.growing.path, memory: to.growing.memory } } : {}),
       dir: to.dir,
       opts: { whiteouts: to.whiteouts, overlayXattrPrefix: snapshotter.xattrPrefix },
-      ...(record.state.diffId ? { diffId: record.state.diffId } : {}),
+      ...(record.state.diffId ? { diffId: record.state.diffId, layer: digest } : {}),
     };
     report(0, false);
     const result = await layers.run(job, { signal: ctx.signal, onProgress: (bytes) => report(bytes, false) });

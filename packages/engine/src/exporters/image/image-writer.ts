@@ -197,7 +197,7 @@ class CommitRun {
   }
 
   async #layers(platforms: readonly ResultPlatform[]): Promise<PlatformImage[]> {
-    const { compression, ociTypes, rewriteTimestamp } = this.#options;
+    const { compression, ociTypes, preferNonDistributable, rewriteTimestamp } = this.#options;
     const ctx = this.#ctx;
     const images = await withStatus(ctx.progress, "exporting layers", () =>
       Promise.all(
@@ -205,6 +205,7 @@ class CommitRun {
           const ref = this.#ref(platform.id);
           const remote = await ref?.toRemote({
             compression: { ...compression, ociTypes },
+            preferNondistributable: preferNonDistributable,
             ctx: { signal: ctx.signal, session: ctx.sessions },
           });
           const cachedLayers = remote?.descriptors.map((layer) => layer.digest) ?? [];
