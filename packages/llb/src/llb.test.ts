@@ -5,6 +5,7 @@ import { DefinitionSchema, OpSchema } from "@kiln/api/pb";
 import { sha256 } from "@kiln/oci";
 import {
   type Definition,
+  decodeDefinition,
   definitionFromMessage,
   definitionMessage,
   diff,
@@ -14,6 +15,7 @@ import {
   headDigest,
   http,
   image,
+  linkDefinition,
   loadDefinition,
   local,
   merge,
@@ -107,6 +109,20 @@ test("loading gives names, inputs and metadata", () => {
     /^merge \(build it, passthrough p, diff \(build it\) -> \(git:\/\/h\/r\.git#main\)\)$/,
   );
   assert.equal(edge.vertex.inputs.length, 3);
+});
+
+test("changed ops and all that depend on them get new digests", () => {
+  const state = image("alpine").run({ args: ["x"] }).root;
+  const decoded = decodeDefinition(definitionMessage(state.marshal()));
+  for (const entry of decoded.ops.values()) {
+    if (entry.op.op.case !== "source") continue;
+    entry.op.op.value.identifier = "docker-image://docker.io/library/busybox:latest";
+    entry.changed = true;
+  }
+  const wanted = image("busybox")
+    .run({ args: ["x"] })
+    .root.marshal();
+  assert.equal(linkDefinition(decoded).vertex.digest, headDigest(wanted));
 });
 
 test("malformed definitions are refused with BuildKit's texts", () => {

@@ -1,10 +1,11 @@
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type Definition as DefinitionMessage, type Op, type OpMetadata, OpSchema } from "@kiln/api/pb";
 import { BuildError } from "@kiln/base";
 import { type Digest, sha256 } from "@kiln/oci";
 import { concatBytes } from "./bytes.ts";
 import { opName } from "./op-name.ts";
 import { checkOp } from "./validate-op.ts";
+import { compareUtf8 } from "./wire.ts";
 
 /** Vertices that a definition may have; more are refused unread. */
 const MAX_VERTICES = 4_000_000;
@@ -166,7 +167,7 @@ class Linker {
       input.digest = digest;
       changed = true;
     });
-    const encoded = changed ? toBinary(OpSchema, op) : bytes;
+    const encoded = changed ? encodeMessage(op) : bytes;
     const digest = sha256(digestSuffix === undefined ? encoded : concatBytes(encoded, digestSuffix));
     const known = this.#unique.get(digest);
     if (known !== undefined) return known;
@@ -176,6 +177,21 @@ class Linker {
     this.#unique.set(digest, vertex);
     return vertex;
   }
+}
+
+/** Bytes of a changed op, in the order of fields that digests are made from. */
+function encodeMessage({ inputs, platform, constraints, op }: Op): Uint8Array {
+  if (op.case === "source") op.value.attrs = sortedRecord(op.value.attrs);
+  const front = create(OpSchema, {
+    inputs,
+    ...(platform === undefined ? {} : { platform }),
+    ...(constraints === undefined ? {} : { constraints }),
+  });
+  return concatBytes(toBinary(OpSchema, front), toBinary(OpSchema, create(OpSchema, { op })));
+}
+
+function sortedRecord(record: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(record).sort(([a], [b]) => compareUtf8(a, b)));
 }
 
 function invalid(message: string): BuildError {
