@@ -51,7 +51,7 @@ export function nodeBakeHost(options: NodeBakeHostOptions = {}): BakeHost {
     readFile: (path) => present(() => readFileSync(at(path))),
     stat: (path) => present(() => statOf(at(path))),
     realPath: (path) => present(() => realpathSync(at(path))),
-    env: (name) => env[name],
+    env: (name) => (Object.hasOwn(env, name) ? env[name] : undefined),
     environ: () =>
       Object.entries(env).flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const])),
     homeDir: () => env.HOME || homedir(),

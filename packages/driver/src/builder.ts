@@ -2,6 +2,7 @@
 import type { WorkerRecord } from "@kiln/api/worker";
 import { BuildError, errorMessage } from "@kiln/base";
 import type { BuildkitClient } from "@kiln/client";
+import { suggest } from "@kiln/formats";
 import { formatPlatform, normalizePlatform, type Platform, parsePlatform } from "@kiln/oci";
 import { BuilderStore } from "./builder-store.ts";
 import { ConfigDir, type Env } from "./config-dir.ts";
@@ -152,7 +153,10 @@ export class BuilderRegistry {
         `builder ${JSON.stringify(name)} is a Docker context: the docker driver isn't supported`,
       );
     }
-    throw new BuildError("not_found", `no builder ${JSON.stringify(name)} found`);
+    const near = suggest(name, [...this.store.list().map((known) => known.name), "default"], true);
+    throw new BuildError("not_found", `no builder ${JSON.stringify(name)} found`, {
+      ...(near === undefined ? {} : { hint: `did you mean ${near}?` }),
+    });
   }
 
   /** The builder that needs no set-up. */

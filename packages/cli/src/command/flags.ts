@@ -4,6 +4,7 @@
  * package: one or two dashes mean the same, letters aren't joined, and the first argument ends the flags.
  */
 import { BuildError, errorMessage } from "@kiln/base";
+import { suggest } from "@kiln/formats";
 
 /** What kind of value a flag takes. `list` may be repeated, `csv` besides splits every value at commas. */
 export type FlagKind = "string" | "bool" | "list" | "csv";
@@ -96,8 +97,14 @@ export function parseGoBool(text: string): boolean {
 }
 
 /** An error about what the user typed. */
-export function usageError(message: string): BuildError {
-  return new BuildError("invalid_argument", message);
+export function usageError(message: string, hint?: string): BuildError {
+  return new BuildError("invalid_argument", message, hint === undefined ? {} : { hint });
+}
+
+/** `did you mean X?` for the name nearest to what was typed, undefined when none is near. */
+export function nearestHint(typed: string, names: Iterable<string>, prefix = ""): string | undefined {
+  const near = suggest(typed, names, true);
+  return near === undefined ? undefined : `did you mean ${prefix}${near}?`;
 }
 
 class Parser {
@@ -144,10 +151,15 @@ class Parser {
     if (spec === undefined) {
       throw usageError(
         this.#style === "go" ? `flag provided but not defined: -${name}` : `unknown flag: --${name}`,
+        nearestHint(name, this.#visibleNames(), "--"),
       );
     }
     if (equals >= 0) this.#set(spec, text.slice(equals + 1));
     else this.#set(spec, bareValue(spec) ?? this.#next(`--${name}`));
+  }
+
+  #visibleNames(): string[] {
+    return [...this.#byName.values()].filter((spec) => !spec.hidden).map((spec) => spec.name);
   }
 
   #shorts(arg: string): void {

@@ -1,5 +1,5 @@
 import type { Command, CommandBody, Terminal } from "./command.ts";
-import { type FlagSpec, parseFlags, usageError } from "./flags.ts";
+import { type FlagSpec, nearestHint, parseFlags, usageError } from "./flags.ts";
 import { type HelpSubject, helpText } from "./help.ts";
 
 /** A program: its commands, and the flags that all of them take. */
@@ -47,7 +47,11 @@ export async function runProgram(
     machine.terminal.stdout.write(help());
     const [unknown] = args;
     if (unknown === undefined) return 0;
-    throw usageError(`unknown command: ${JSON.stringify([...found.path, unknown].join(" "))}`);
+    const names = (found.command.subcommands ?? []).filter((sub) => !sub.hidden).map((sub) => sub.name);
+    throw usageError(
+      `unknown command: ${JSON.stringify([...found.path, unknown].join(" "))}`,
+      nearestHint(unknown, names),
+    );
   }
   checkArgs(body, args, [program.name, ...found.path].join(" "));
   for (const flag of flags.given()) if (flag.warning) program.warn(flag.warning);
