@@ -10,6 +10,7 @@ export { type CompiledDockerfile, type CompileOptions, compileDockerfile } from 
 export { type Fix, type FixedDockerfile, type FixOptions, fixDockerfile } from "./fix/fix.ts";
 export * from "./frontend/backend.ts";
 export { buildDockerfile } from "./frontend/build.ts";
+export { loadReplacedImage, type ReplacedImage } from "./frontend/named-frontend.ts";
 export { printSource } from "./frontend/print-source.ts";
 export {
   createScanner,

@@ -287,6 +287,9 @@ async function scan(backend: FrontendBackend, scanner: Scanner, built: Built): P
     extras: compiled.scans,
     options: { ignoreCache: compiled.ignoresCache },
   });
-  const { ref } = await backend.solve({ definition: marshal(state, compiled.marshal) });
+  // The scanner runs on the daemon's platform, whatever was built.
+  const { ref } = await backend.solve({
+    definition: marshal(state, { platform: backend.defaultPlatform }),
+  });
   return { kind: "bundle", ref, metadata: sbomMetadata, predicateType: SPDX_PREDICATE };
 }
