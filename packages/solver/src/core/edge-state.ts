@@ -32,7 +32,7 @@ export function levelOf<TResult>(status: EdgeStatus<TResult>): Demand {
 }
 
 /** What an edge does to get on. */
-export type Mode = "none" | "load" | "fast" | "phase1" | "phase2" | "complete";
+export type Mode = "none" | "hold" | "load" | "fast" | "phase1" | "phase2" | "complete";
 
 /** Facts about one input of an edge, as bits; an edge counts for how many inputs each holds. */
 export const FACT = {

@@ -11,6 +11,9 @@ import { type Demand, type Dep, type EdgeState, FACT, type Mode } from "./edge-s
  * 5. Then inputs without a match are looked at closer, down to their content (phase 1), so that an input
  *    that has matches is not made just to be looked at.
  * 6. Only when that settles nothing are the others looked at (phase 2).
+ *
+ * An edge that no cache can have any more will have to run: while its consumers make up their minds, it holds
+ * on to inputs that are being made, so that nothing is cancelled only to be started again.
  */
 export function planEdge<TOp, TResult>(edge: EdgeState<TOp, TResult>, demand: Demand): Mode {
   const { op, level } = edge;
@@ -24,7 +27,7 @@ export function planEdge<TOp, TResult>(edge: EdgeState<TOp, TResult>, demand: De
     return "none";
   }
   if (op.inputs.length === 0) return "complete";
-  if (op.ignoreCache || edge.count(FACT.dead) > 0) return demand === 3 ? "complete" : "none";
+  if (op.ignoreCache || edge.count(FACT.dead) > 0) return demand === 3 ? "complete" : "hold";
   if (level < 1) return "fast";
   if (edge.count(FACT.openUnmatched) > 0) return "phase1";
   if (edge.count(FACT.closed) < op.inputs.length) return "phase2";
@@ -37,6 +40,8 @@ export function depDemand<TOp, TResult>(mode: Mode, dep: Dep<TOp, TResult>): Dem
     case "none":
     case "load":
       return 0;
+    case "hold":
+      return dep.demand === 3 ? 3 : 0;
     case "fast":
       return 1;
     case "complete":
