@@ -60,6 +60,17 @@ export function inUserNamespace(): boolean {
   return !(inside === "0" && outside === "0" && count === "4294967295");
 }
 
+/** True when a group id exists in this process's user namespace. */
+export function mapsGroup(gid: number): boolean {
+  return readFileSync("/proc/self/gid_map", "utf8")
+    .trim()
+    .split("\n")
+    .some((line) => {
+      const [first = 0, , count = 0] = line.trim().split(/\s+/).map(Number);
+      return gid >= first && gid < first + count;
+    });
+}
+
 /** What a step in insecure mode gets: what this process itself may do, no more. */
 export function insecureGrants(): InsecureGrants {
   const status = readFileSync("/proc/self/status", "utf8");

@@ -22,7 +22,7 @@ import type {
   TerminalSize,
 } from "./executor.ts";
 import { HandedMounts } from "./handed-mounts.ts";
-import { insecureGrants } from "./insecure.ts";
+import { insecureGrants, mapsGroup } from "./insecure.ts";
 import { type ContainerNetwork, hostNetwork, type NetworkProvider, noNetwork } from "./network.ts";
 import { DEFAULT_CAPABILITIES, type SpecHost } from "./oci-spec.ts";
 import { EMULATOR_DEST, emulatorOf, goArchitecture } from "./platforms.ts";
@@ -37,6 +37,8 @@ import { addTraceSocket } from "./trace-socket.ts";
 import type { Zygote } from "./zygote.ts";
 
 const SIGKILL = 9;
+/** `tty` in every distribution. */
+const TERMINAL_GROUP = 5;
 /** A process younger than this may not have a runtime yet that hears of sizes. */
 const YOUNG_MS = 1000;
 const RESIZE_DELAYS_MS = [0, 30, 100, 300, 1000];
@@ -112,6 +114,7 @@ function describeHost(options: OciExecutorOptions): SpecHost {
     cgroupNamespaces: hasCgroupNamespaces(),
     seccomp: existsSync("/proc/sys/kernel/seccomp"),
     insecure: insecureGrants(),
+    terminalGroup: mapsGroup(TERMINAL_GROUP),
     rootless: options.rootless ?? false,
     noProcessSandbox: options.noProcessSandbox ?? false,
     ...(options.apparmorProfile ? { apparmorProfile: options.apparmorProfile } : {}),

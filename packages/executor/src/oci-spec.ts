@@ -35,6 +35,8 @@ export interface SpecHost {
   /** The compiled default profile in base64, for a runtime that takes it. */
   readonly seccompBpf?: string;
   readonly insecure: InsecureGrants;
+  /** The group of terminals (5) exists: it may not in a user namespace. */
+  readonly terminalGroup: boolean;
   /** Inside a user namespace without a cgroup of its own. */
   readonly rootless: boolean;
   /** Containers share the daemon's process ids and /proc. */
@@ -240,7 +242,7 @@ function mountsOf(input: SpecInput, insecure: boolean): OciMount[] {
       "newinstance",
       "ptmxmode=0666",
       "mode=0620",
-      "gid=5",
+      ...(input.host.terminalGroup ? ["gid=5"] : []),
     ]),
     mount("/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
     mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),

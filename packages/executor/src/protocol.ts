@@ -7,6 +7,9 @@ import type { SpecHost, SpecInput, SpecNetwork } from "./oci-spec.ts";
 /** Largest frame: a request holds one container's secrets, arguments and mounts. */
 const MAX_FRAME_BYTES = 64 << 20;
 
+/** Tells the zygote's program to start itself once more, in a pid namespace. */
+export const FORK_ARGUMENT = "--fork";
+
 /** Where a process's streams lead: named pipes (absent is /dev/null), or one terminal for all. */
 export type StdioPaths =
   | {
@@ -151,6 +154,8 @@ export interface RequestFrame {
 export type ReplyFrame =
   | { readonly seq: number; readonly result: unknown }
   | { readonly seq: number; readonly error: { readonly code: string; readonly message: string } }
+  /** Said once, first: the zygote's process id as the daemon sees it. */
+  | { readonly hello: { readonly pid: number } }
   | { readonly exit: ExitEvent };
 
 /** Encodes one frame. */

@@ -3,11 +3,14 @@
 // dies with the daemon, every container and every mount goes. Descriptor 3 is its line to the daemon, 4 a pidfd of
 // the daemon.
 
+import { spawn } from "node:child_process";
 import {
   closeSync,
+  existsSync,
   fstatSync,
   mkdirSync,
   openSync,
+  readlinkSync,
   readSync,
   rmSync,
   writeFileSync,
@@ -15,10 +18,11 @@ import {
 } from "node:fs";
 import { Socket } from "node:net";
 import { BuildError, codeOfNodeError, errorMessage } from "@kiln/base";
-import { becomeSubreaper, makePrivate, mountOne, setParentDeathSignal, unmount, unmountAll } from "@kiln/sys";
+import { makePrivate, mountOne, setParentDeathSignal, unmount, unmountAll } from "@kiln/sys";
 import {
   CLONE_NEWNET,
   CLONE_NEWNS,
+  CLONE_NEWPID,
   closeOnExecFrom,
   enableLoopback,
   memoryFile,
@@ -31,6 +35,7 @@ import {
   type CommandResult,
   type ExitEvent,
   encodeFrame,
+  FORK_ARGUMENT,
   FrameDecoder,
   type ReplyFrame,
   type RequestFrame,
@@ -110,6 +115,12 @@ class Zygote {
     line.on("close", () => this.#end());
   }
 
+  /** Says hello and begins to listen. */
+  start(pid: number): void {
+    this.#send({ hello: { pid } });
+    this.#line.resume();
+  }
+
   /** The daemon is gone or done: so is everything started for it. */
   #end(): void {
     this.#processes.killAll(SIGKILL);
@@ -138,7 +149,7 @@ class Zygote {
     mkdirSync(config.runDir, { recursive: true, mode: 0o711 });
     unmountAll(config.runDir);
     mountOne({ type: "tmpfs", source: "tmpfs", options: ["nosuid", "nodev", "mode=0711"] }, config.runDir);
-    if (config.hideUnifiedCgroup) unmount("/sys/fs/cgroup/unified");
+    if (config.hideUnifiedCgroup) hideUnifiedCgroup();
     const pool = new MountPool(`${config.runDir}/mounts`, DAEMON_PIDFD);
     const onExit = (event: ExitEvent): void => this.#send({ exit: event });
     const containers = new Containers({ config, env: this.#env, processes: this.#processes, pool, onExit });
@@ -193,6 +204,16 @@ function contentOf(fd: number): string {
   return bytes.toString("utf8", 0, readSync(fd, bytes, 0, bytes.length, 0));
 }
 
+const UNIFIED_CGROUP = "/sys/fs/cgroup/unified";
+
+/** Takes the cgroup v2 tree away; in a user namespace that isn't allowed, but putting something over it is. */
+function hideUnifiedCgroup(): void {
+  const isShown = (): boolean => existsSync(`${UNIFIED_CGROUP}/cgroup.controllers`);
+  if (isShown()) unmount(UNIFIED_CGROUP);
+  if (!isShown()) return;
+  mountOne({ type: "tmpfs", source: "tmpfs", options: ["ro", "nosuid", "nodev", "noexec"] }, UNIFIED_CGROUP);
+}
+
 /** Runs `work`, synchronously, with this thread in a network namespace. */
 function inNetns(path: string | undefined, work: () => void): void {
   if (path === undefined) {
@@ -238,22 +259,32 @@ function removeNetns(path: string): null {
   return null;
 }
 
+/** Starts this program again as the first process of a pid namespace, and ends with it. */
+function forkInto(): void {
+  setParentDeathSignal("SIGKILL");
+  unshare(CLONE_NEWPID);
+  const [script = ""] = process.argv.slice(1);
+  const child = spawn(process.execPath, [...process.execArgv, script], {
+    stdio: ["ignore", "inherit", "inherit", LINE_FD, DAEMON_PIDFD],
+  });
+  child.on("exit", (code) => process.exit(code ?? 1));
+}
+
 function main(): void {
+  if (process.argv.includes(FORK_ARGUMENT)) {
+    forkInto();
+    return;
+  }
   closeOnExecFrom(3);
-  const isFirst = process.pid === 1;
+  // Still the daemon's /proc, so this is the daemon's number for this process.
+  const pid = Number(readlinkSync("/proc/self"));
   unshare(CLONE_NEWNS);
   makePrivate("/");
-  if (isFirst) {
-    setParentDeathSignal("SIGKILL");
-    mountOne({ type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] }, "/proc");
-  } else {
-    becomeSubreaper();
-  }
+  setParentDeathSignal("SIGKILL");
+  mountOne({ type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] }, "/proc");
   for (const name of ["SIGINT", "SIGHUP", "SIGTERM"] as const) process.on(name, () => undefined);
   const line = new Socket({ fd: LINE_FD, readable: true, writable: true });
-  const zygote = new Zygote(line);
-  line.resume();
-  void zygote;
+  new Zygote(line).start(pid);
 }
 
 main();

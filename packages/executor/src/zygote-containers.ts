@@ -148,6 +148,13 @@ export class Containers {
       removeMountPoints(again, missing);
     });
     if (!isWritable(path)) return;
+    if (this.#deps.config.host.rootless) {
+      // Without a mount of it the runtime leaves no mount point; layers are to be the same as with one.
+      undo.push(() => {
+        using again = new RootDir(path);
+        again.mkdirAll(again.resolve("/sys"), 0o755, { uid: 0, gid: 0 });
+      });
+    }
     makeMountPoints(
       root,
       spec.mounts.map(({ destination, type, source }) => ({

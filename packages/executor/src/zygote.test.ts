@@ -54,6 +54,7 @@ describe("zygote", () => {
         cgroupNamespaces: false,
         seccomp: false,
         insecure: { capabilities: [] },
+        terminalGroup: true,
         rootless: false,
         noProcessSandbox: false,
       };

@@ -4,7 +4,14 @@ import type { Duplex } from "node:stream";
 import { BuildError, createDeferred, type Deferred, type ErrorCode, wrapError } from "@kiln/base";
 import { entryPath } from "@kiln/sys";
 import { CLONE_NEWPID, ownPidfd, setns, unshare } from "./libc.ts";
-import { type ExitEvent, encodeFrame, FrameDecoder, type ReplyFrame, type Requests } from "./protocol.ts";
+import {
+  type ExitEvent,
+  encodeFrame,
+  FORK_ARGUMENT,
+  FrameDecoder,
+  type ReplyFrame,
+  type Requests,
+} from "./protocol.ts";
 
 /** Memory of the zygote's heap; it holds little, and a small process forks cheaply. */
 const NODE_FLAGS = ["--max-old-space-size=256", "--max-semi-space-size=2", "--no-warnings"];
@@ -22,16 +29,16 @@ export interface ZygoteOptions {
  * Everything it started dies with it, and it dies with the thread that called {@link startZygote}.
  */
 export class Zygote implements AsyncDisposable {
-  readonly #child: ChildProcess;
   readonly #line: Duplex;
   readonly #waiting = new Map<number, Deferred<unknown>>();
   readonly #exits = new Map<string, Deferred<ExitEvent>>();
   readonly #ended = createDeferred<void>();
   #seq = 0;
+  #pid = 0;
   #failure: BuildError | undefined;
 
   constructor(child: ChildProcess, line: Duplex) {
-    this.#child = child;
+    this.#pid = child.pid ?? 0;
     this.#line = line;
     const decoder = new FrameDecoder<ReplyFrame>();
     line.on("data", (bytes: Buffer) => {
@@ -44,7 +51,7 @@ export class Zygote implements AsyncDisposable {
 
   /** Its process id as this process sees it. */
   get pid(): number {
-    return this.#child.pid ?? 0;
+    return this.#pid;
   }
 
   /** Under this path the zygote's files, with its mounts, can be seen. */
@@ -80,6 +87,10 @@ export class Zygote implements AsyncDisposable {
   }
 
   #take(frame: ReplyFrame): void {
+    if ("hello" in frame) {
+      this.#pid = frame.hello.pid;
+      return;
+    }
     if ("exit" in frame) {
       this.#exitOf(frame.exit.key).resolve(frame.exit);
       return;
@@ -116,20 +127,34 @@ export function startZygote(opts: ZygoteOptions = {}): Zygote {
   const script = entryPath(import.meta.url, "runtime-zygote");
   const nodePath = opts.nodePath ?? process.execPath;
   const pidfd = ownPidfd();
+  const spawnWith = (...args: string[]): ChildProcess =>
+    spawn(nodePath, [...NODE_FLAGS, script, ...args], {
+      stdio: ["ignore", "inherit", "inherit", "pipe", pidfd],
+      cwd: "/",
+    });
   let child: ChildProcess;
   try {
-    child = inNewPidNamespace(() =>
-      spawn(nodePath, [...NODE_FLAGS, script], {
-        stdio: ["ignore", "inherit", "inherit", "pipe", pidfd],
-        cwd: "/",
-      }),
-    );
+    // In a user namespace there is no way back into the pid namespace from outside of it: another process goes.
+    child = canReturn() ? inNewPidNamespace(() => spawnWith()) : spawnWith(FORK_ARGUMENT);
   } finally {
     closeSync(pidfd);
   }
   const line = child.stdio[3];
   if (!line || !("write" in line)) throw new BuildError("internal", "the process zygote has no line");
   return new Zygote(child, line as Duplex);
+}
+
+/** Whether this process could go back into its own pid namespace. */
+function canReturn(): boolean {
+  const own = openSync("/proc/thread-self/ns/pid", "r");
+  try {
+    setns(own, CLONE_NEWPID);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    closeSync(own);
+  }
 }
 
 /** Runs `fork` so that what it forks is the first process of a pid namespace. Synchronous: nothing else forks meanwhile. */
