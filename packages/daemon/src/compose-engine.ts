@@ -4,6 +4,7 @@ import {
   CacheBlobs,
   createArchiveExporter,
   createCacheBackends,
+  createGatewayFrontend,
   createImageExporter,
   createLocalExporter,
   createPolicyEvaluator,
@@ -18,6 +19,7 @@ import {
   type SessionExporters,
   SqliteKeyStore,
 } from "@kiln/engine";
+import { HttpTransport } from "@kiln/registry";
 import { finalizeExport, findExporters, type SessionManager } from "@kiln/session";
 import type { ComposedWorker } from "./compose-worker.ts";
 import type { DaemonConfig } from "./config/config.ts";
@@ -46,6 +48,7 @@ export function composeEngine(at: {
     sessions,
     blobs: new CacheBlobs(store.content, store.refs),
     env: process.env,
+    transport: new HttpTransport({ env: process.env }),
     onFailedImport: (error) => log.debug("cache import", { error: errorMessage(error) }),
   });
   return new Engine({
@@ -68,6 +71,10 @@ export function composeEngine(at: {
 function frontends(config: DaemonConfig): Map<string, Frontend> {
   const all = new Map<string, Frontend>();
   if (config.frontends.dockerfile) all.set("dockerfile.v0", dockerfileFrontend);
+  if (config.frontends.gateway) {
+    const { gatewayRepositories: allowedRepositories } = config.frontends;
+    all.set("gateway.v0", createGatewayFrontend({ allowedRepositories }));
+  }
   return all;
 }
 

@@ -22,8 +22,12 @@ import type { CallContext, ServiceHandlers } from "@kiln/grpc";
 import type { SessionManager } from "@kiln/session";
 import type { PruneOptions, Store, UsageInfo } from "@kiln/store";
 import type { History } from "../history/history.ts";
+import { batchStatus } from "./batch-status.ts";
 import { solveRequestOf } from "./solve-request.ts";
 import { statusResponses } from "./status-wire.ts";
+
+/** Progress may wait this long for more of it. */
+const STATUS_DELAY_MS = 20;
 
 /** What the control API works with. */
 export interface ControlHost {
@@ -149,7 +153,9 @@ async function* statusStream(
     return;
   }
   const job = await host.engine.job(ref, ctx.signal);
-  for await (const status of job.status(ctx.signal)) yield* statusResponses(status);
+  for await (const status of batchStatus(job.status(ctx.signal), STATUS_DELAY_MS)) {
+    yield* statusResponses(status);
+  }
 }
 
 /** Clients work out with it how far their clock is off. */
