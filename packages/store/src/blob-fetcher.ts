@@ -29,6 +29,11 @@ export class BlobFetcher {
     this.#providers.set(digest, provider);
   }
 
+  /** Replaces a provider that may have grown old: its session or token may be gone. */
+  refreshProvider(digest: string, provider: BlobProvider): void {
+    if (this.#providers.has(digest)) this.#providers.set(digest, provider);
+  }
+
   /** Forgets what only served a blob that is gone. */
   forget(digest: string): void {
     this.#providers.delete(digest);

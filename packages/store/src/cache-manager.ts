@@ -7,6 +7,7 @@ import { Pruner } from "./pruner.ts";
 import type { CacheRecord, RecordState } from "./record.ts";
 import { chain } from "./record-set.ts";
 import type {
+  BlobProvider,
   BlobRefOptions,
   ImmutableRef,
   Mountable,
@@ -234,6 +235,10 @@ export class CacheManager implements RefManager, RefOwner {
     if (this.deps.content.has(digest)) return true;
     const state = this.deps.records.find(id)?.state;
     return state?.blob?.digest === digest && this.blobs.canHave(digest, state.remotes);
+  }
+
+  refreshProvider(digest: string, provider: BlobProvider): void {
+    this.blobs.refreshProvider(digest, provider);
   }
 
   async ensureBlob(id: string, digest: string, ctx: RefContext): Promise<void> {

@@ -1,5 +1,12 @@
 import type { Descriptor } from "@kiln/oci";
-import type { BlobRefOptions, ImmutableRef, MutableRef, RefContext, RefOptions } from "./ref.ts";
+import type {
+  BlobProvider,
+  BlobRefOptions,
+  ImmutableRef,
+  MutableRef,
+  RefContext,
+  RefOptions,
+} from "./ref.ts";
 import type { DiskUsageOptions, PruneOptions, UsageInfo } from "./usage.ts";
 
 /**
@@ -40,6 +47,8 @@ export interface RefManager extends AsyncDisposable {
   isAvailable(id: string): boolean;
   /** True when a blob of the record `id` is here, or the record's own one is known to be had elsewhere. */
   canHaveBlob(id: string, digest: string): boolean;
+  /** Puts a new provider in the place of the one that a blob was given before; nothing where there was none. */
+  refreshProvider(digest: string, provider: BlobProvider): void;
   /** Brings a blob of the record `id` into the content store. @throws `not_found`, `data_loss` */
   ensureBlob(id: string, digest: string, ctx: RefContext): Promise<void>;
   diskUsage(opts?: DiskUsageOptions): Promise<readonly UsageInfo[]>;

@@ -1,4 +1,4 @@
-import type { Registries } from "@kiln/registry";
+import type { HttpTransport, Registries } from "@kiln/registry";
 import type { SessionManager } from "@kiln/session";
 import type { CacheChains, MarshaledCache } from "@kiln/solver/remote-cache";
 import type { CompressionOptions } from "@kiln/store";
@@ -14,6 +14,8 @@ export interface CacheBackendHost {
   readonly sessions: SessionManager;
   readonly blobs: CacheBlobs;
   readonly env: CacheEnv;
+  /** For object stores. */
+  readonly transport: HttpTransport;
 }
 
 /** An export bound to its attributes. */

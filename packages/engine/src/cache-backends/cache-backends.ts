@@ -4,14 +4,17 @@ import { CacheChains, chainSource } from "@kiln/solver/remote-cache";
 import type { RefManager } from "@kiln/store";
 import type { OpResult } from "../op-context.ts";
 import { cacheKeyOf, type OpenCacheImport } from "../solve/bridge.ts";
+import { azblobCache } from "./azure/azblob-cache.ts";
 import { invalid, parseGoBool } from "./cache-attrs.ts";
 import type { CacheBackend, CacheBackendHost } from "./cache-backend.ts";
 import type { CacheExport, CacheExportEntry, ResolveCacheExports } from "./cache-exporter.ts";
-import { importedResults } from "./imported-results.ts";
+import { ghaCache } from "./gha/gha-cache.ts";
+import { importedResults, refreshProviders } from "./imported-results.ts";
 import { inlineCache } from "./inline-cache.ts";
 import { localCache } from "./local-cache.ts";
 import { registryCache } from "./registry-cache.ts";
 import { runExport } from "./run-export.ts";
+import { s3Cache } from "./s3/s3-cache.ts";
 
 /** Both ways of all remote caches. */
 export interface CacheBackends {
@@ -19,7 +22,7 @@ export interface CacheBackends {
   readonly openImport: OpenCacheImport;
 }
 
-/** Remote caches by type: `registry`, `local`, `inline` (export only). */
+/** Remote caches by type: `registry`, `local`, `inline` (export only), `s3`, `azblob`, `gha`. */
 export function createCacheBackends(
   host: CacheBackendHost & {
     readonly refs: RefManager;
@@ -30,6 +33,9 @@ export function createCacheBackends(
   const backends: ReadonlyMap<string, CacheBackend> = new Map([
     ["registry", registryCache(host)],
     ["local", localCache(host)],
+    ["s3", s3Cache(host)],
+    ["azblob", azblobCache(host)],
+    ["gha", ghaCache(host)],
   ]);
   const results = importedResults(host.refs);
   return {
@@ -51,6 +57,7 @@ export function createCacheBackends(
           if (backend === undefined) throw invalid(`unknown cache importer: ${entry.type}`);
           const reader = configured(`${entry.type} cache importer`, () => backend.importer(entry.attrs));
           await reader.read(chains, ctx);
+          refreshProviders(host.refs, chains, ctx.sessions.ids());
         });
       } catch (error) {
         host.onFailedImport(wrapError(error, `importing cache from ${id}`));

@@ -1,8 +1,8 @@
 import { BuildError } from "@kiln/base";
 import { annotationKeys, type Descriptor, type Digest, digestProblem, layerCompression } from "@kiln/oci";
 import type { CacheLoadContext, Remote, RemoteDescriptor } from "@kiln/solver";
-import type { RemoteResults } from "@kiln/solver/remote-cache";
-import type { CompressionOptions, ImmutableRef, RefManager } from "@kiln/store";
+import type { CacheChains, RemoteResults } from "@kiln/solver/remote-cache";
+import type { BlobProvider, CompressionOptions, ImmutableRef, RefManager } from "@kiln/store";
 import type { OpResult } from "../op-context.ts";
 import { sessionIdsOf } from "../sources/image/image-source.ts";
 import { LayerProvider } from "./layer-provider.ts";
@@ -16,6 +16,25 @@ export function importedResults(refs: RefManager): RemoteResults<OpResult> {
     fromRemote: async (remote, ctx) => ({ ref: await refOf(refs, remote, ctx) }),
     allows: (remote, compression) => isAllowed(remote, compression as CompressionOptions),
   };
+}
+
+/**
+ * Lets layers that were imported before, and never needed so far, be fetched with what this import may use:
+ * the session or token of the former one may be gone.
+ */
+export function refreshProviders(refs: RefManager, chains: CacheChains, ids: readonly string[]): void {
+  for (const { results } of chains.records) {
+    for (const { remote } of results) {
+      if (!(remote.provider instanceof LayerProvider)) continue;
+      for (const { digest } of remote.descriptors)
+        refs.refreshProvider(digest, blobProvider(remote.provider, ids));
+    }
+  }
+}
+
+function blobProvider(provider: LayerProvider, ids: readonly string[]): BlobProvider {
+  return (blob, at) =>
+    Promise.resolve(provider.fetch(blob, { ids: sessionIdsOf(at) ?? ids, signal: at.signal }));
 }
 
 async function refOf(
@@ -32,12 +51,11 @@ async function refOf(
   try {
     for (const { desc, diffId } of layers) {
       const parent: ImmutableRef | undefined = current;
-      const next: ImmutableRef = await refs.getByBlob(desc, parent, {
+      const next: ImmutableRef = await refs.getByBlob(withoutDescription(desc), parent, {
         diffId,
         description: desc.annotations?.[DESCRIPTION_ANNOTATION] ?? `imported ${desc.digest}`,
         ...createdAtOf(desc),
-        provider: (blob, at) =>
-          Promise.resolve(provider.fetch(blob, { ids: sessionIdsOf(at) ?? ids, signal: at.signal })),
+        provider: blobProvider(provider, ids),
         remotes: provider.remotes,
         imageRefs: provider.imageRefs,
       });
@@ -59,6 +77,12 @@ function checked(layer: RemoteDescriptor): { readonly desc: Descriptor; readonly
   if (problem !== undefined)
     throw new BuildError("data_loss", `layer ${layer.digest} of an imported cache: ${problem}`);
   return { desc: { ...layer, digest: layer.digest as Digest }, diffId: diffId as Digest };
+}
+
+/** The record keeps the description; the layer must not show where it came from when it's exported again. */
+function withoutDescription(desc: Descriptor): Descriptor {
+  const { [DESCRIPTION_ANNOTATION]: _description, ...annotations } = desc.annotations ?? {};
+  return { ...desc, annotations };
 }
 
 function createdAtOf(desc: Descriptor): { readonly createdAt?: number } {
