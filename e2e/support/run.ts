@@ -32,10 +32,10 @@ export function start(program: string, args: readonly string[], options: RunOpti
 }
 
 /** Kills a program with all of its process group; one that has ended already is no error. */
-export function killGroup(child: ChildProcess): void {
-  if (child.pid === undefined) return;
+export function killGroup(pid: number | undefined): void {
+  if (pid === undefined) return;
   try {
-    process.kill(-child.pid, "SIGKILL");
+    process.kill(-pid, "SIGKILL");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
   }
@@ -51,7 +51,7 @@ export function run(program: string, args: readonly string[], options: RunOption
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   const timer = setTimeout(() => {
     timedOut = true;
-    killGroup(child);
+    killGroup(child.pid);
   }, timeoutMs);
   child.stdout?.setEncoding("utf8").on("data", (text: string) => {
     out.push(text);
