@@ -40,6 +40,7 @@ export type {
   ResultProxy,
 } from "./frontends/frontend.ts";
 export { GatewayBridge } from "./frontends/gateway-bridge.ts";
+export { createGatewayFrontend, type GatewayFrontendOptions } from "./frontends/gateway-frontend.ts";
 export {
   gatewayHandlers,
   metadataMessage,
@@ -77,3 +78,4 @@ export { hostPlatform } from "./worker/host-platform.ts";
 export { RefResultStore } from "./worker/result-store.ts";
 export { SqliteKeyStore } from "./worker/sqlite-key-store.ts";
 export { Worker, type WorkerParts } from "./worker/worker.ts";
+export { type RecordedProvenance, recordedProvenance } from "./attestations/recorded-provenance.ts";

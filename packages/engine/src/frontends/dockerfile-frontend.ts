@@ -35,7 +35,7 @@ export const dockerfileFrontend: Frontend = {
 };
 
 /** Refs that the frontend has got, and which of them it returns. */
-class ProxyRefs {
+export class ProxyRefs {
   readonly #request: FrontendRequest;
   readonly #proxies = new Map<FrontendRef, ResultProxy>();
   readonly #returned = new Set<ResultProxy>();
@@ -114,7 +114,8 @@ function attestationOf(
   };
 }
 
-function backendOf(request: FrontendRequest, proxies: ProxyRefs): FrontendBackend {
+/** The daemon as frontends of the Dockerfile family see it. */
+export function backendOf(request: FrontendRequest, proxies: ProxyRefs): FrontendBackend {
   const { bridge, attrs, inputs, signal } = request;
   return {
     opts: attrs,

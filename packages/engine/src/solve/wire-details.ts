@@ -1,6 +1,7 @@
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { create, toJson } from "@bufbuild/protobuf";
 import {
+  FrontendCapSchema,
   FrontendSchema,
   ProvenanceMaterialsIncompleteSchema,
   SolveSchema,
@@ -38,6 +39,11 @@ export function sourceDetail(info: SourceInfo, ranges: readonly Range[]): WireDe
 /** The frontend that failed. */
 export function frontendDetail(name: string, source: string): WireDetail {
   return detail("errdefs.Frontend", FrontendSchema, create(FrontendSchema, { name, source }));
+}
+
+/** A capability that a frontend doesn't have. */
+export function frontendCapDetail(name: string): WireDetail {
+  return detail("errdefs.FrontendCap", FrontendCapSchema, create(FrontendCapSchema, { name }));
 }
 
 /** A request that the frontend doesn't know. */
