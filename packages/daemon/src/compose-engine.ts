@@ -15,6 +15,7 @@ import {
   type Exporter,
   type Frontend,
   ImageWriter,
+  type ProvenanceEnvironment,
   RefResultStore,
   type SessionExporters,
   SqliteKeyStore,
@@ -23,7 +24,6 @@ import { HttpTransport } from "@kiln/registry";
 import { finalizeExport, findExporters, type SessionManager } from "@kiln/session";
 import type { ComposedWorker } from "./compose-worker.ts";
 import type { DaemonConfig } from "./config/config.ts";
-import { loadProvenanceEnvironment } from "./config/provenance-environment.ts";
 import type { History } from "./history/history.ts";
 import type { Logger } from "./log.ts";
 
@@ -33,11 +33,11 @@ export function composeEngine(at: {
   readonly parts: ComposedWorker;
   readonly sessions: SessionManager;
   readonly history: History;
+  readonly provenance: ProvenanceEnvironment;
   readonly log: Logger;
 }): Engine {
-  const { config, parts, sessions, log } = at;
+  const { config, parts, sessions, provenance, log } = at;
   const { worker, store } = parts;
-  const provenance = loadProvenanceEnvironment(config.provenanceEnvDir);
   const keys = new SqliteKeyStore(store.db);
   const results = new RefResultStore(worker.id, store.refs);
   store.refs.onRemoved((id) => keys.releaseResult(results.idOf(id)));

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { Control } from "@kiln/api/control";
 import { LLBBridge } from "@kiln/api/gateway";
 import { BuildError, DisposableStore } from "@kiln/base";
-import { type Engine, gatewayHandlers } from "@kiln/engine";
+import { type Engine, gatewayHandlers, recordedProvenance } from "@kiln/engine";
 import { startZygote } from "@kiln/executor";
 import { addReflection, HealthStatus, type ListenAddress, type Listener, listen, Router } from "@kiln/grpc";
 import { addContentService, SessionManager } from "@kiln/session";
@@ -13,6 +13,7 @@ import { Collector } from "./collector.ts";
 import { composeEngine } from "./compose-engine.ts";
 import { composeWorker } from "./compose-worker.ts";
 import type { DaemonConfig } from "./config/config.ts";
+import { loadProvenanceEnvironment } from "./config/provenance-environment.ts";
 import { contentView } from "./content-view.ts";
 import { controlHandlers } from "./control/control-service.ts";
 import { BuildHistory } from "./history/build-history.ts";
@@ -20,6 +21,8 @@ import { IdleTimer } from "./idle-timer.ts";
 import { Logger } from "./log.ts";
 
 const BUILD_ID = "buildkit-controlapi-buildid";
+/** Describing a finished build may take this long. */
+const RECORD_TIMEOUT_MS = 300_000;
 /** Running calls get this long to end when the daemon stops. */
 const STOP_TIMEOUT_MS = 15_000;
 
@@ -42,15 +45,19 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
       log.warn(`session ${id} health check${fatal ? " failed" : ""}`, error),
   });
   const parts = undo.use(await composeWorker({ config, sessions, zygote, log }));
+  const provenance = loadProvenanceEnvironment(config.provenanceEnvDir);
   const history = undo.use(
     new BuildHistory({
       config: config.history,
       store: parts.store,
       log,
-      describeProvenance: async () => new Map(),
+      describeProvenance: async (build, { result }) =>
+        result === undefined
+          ? new Map()
+          : recordedProvenance(build, result, provenance, AbortSignal.timeout(RECORD_TIMEOUT_MS)),
     }),
   );
-  const engine = composeEngine({ config, parts, sessions, history, log });
+  const engine = composeEngine({ config, parts, sessions, history, provenance, log });
   const collector = undo.use(new Collector(parts.store.refs, config.worker.gcPolicy, log));
   const idle = undo.use(new IdleTimer(config.idleTimeoutMs, () => stopping.stop("idle")));
   const health = new HealthStatus();

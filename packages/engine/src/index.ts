@@ -11,6 +11,7 @@ export {
   type ProvenanceEnvironment,
 } from "./attestations/provenance/predicate.ts";
 export { captureResult, type ResultCapture } from "./attestations/provenance/result-capture.ts";
+export { type RecordedProvenance, recordedProvenance } from "./attestations/recorded-provenance.ts";
 export { type CacheBackends, createCacheBackends } from "./cache-backends/cache-backends.ts";
 export { CacheBlobs } from "./cache-backends/cache-blobs.ts";
 export {
@@ -78,4 +79,3 @@ export { hostPlatform } from "./worker/host-platform.ts";
 export { RefResultStore } from "./worker/result-store.ts";
 export { SqliteKeyStore } from "./worker/sqlite-key-store.ts";
 export { Worker, type WorkerParts } from "./worker/worker.ts";
-export { type RecordedProvenance, recordedProvenance } from "./attestations/recorded-provenance.ts";

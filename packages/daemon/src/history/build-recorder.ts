@@ -11,7 +11,7 @@ import {
 } from "@kiln/api/control";
 import { StatusSchema } from "@kiln/api/rpcstatus";
 import { redactUrls } from "@kiln/base";
-import { type BuildEnd, buildFailure, type ObservedBuild } from "@kiln/engine";
+import { type BuildEnd, buildFailure, type ObservedBuild, type RecordedProvenance } from "@kiln/engine";
 import { statusFromError } from "@kiln/grpc";
 import type { ContentStore } from "@kiln/store";
 import { recordStatus, STATUS_LOG_TYPE } from "./status-log.ts";
@@ -20,12 +20,6 @@ import { recordStatus, STATUS_LOG_TYPE } from "./status-log.ts";
 const ERROR_TYPE = "application/vnd.googeapis.google.rpc.status+proto";
 const IN_TOTO_TYPE = "application/vnd.in-toto+json";
 const PREDICATE_TYPE = "in-toto.io/predicate-type";
-
-/** A provenance predicate. */
-export interface RecordedProvenance {
-  readonly predicateType: string;
-  readonly predicate: Uint8Array;
-}
 
 /** Describes the trees of a result: by key, `""` for the only one. */
 export type DescribeProvenance = (

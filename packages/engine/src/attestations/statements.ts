@@ -1,6 +1,8 @@
 import type { ImmutableRef } from "@kiln/store";
+import { goJsonText } from "../cache-digest/go-json.ts";
 import type { OpContext } from "../op-context.ts";
 import type { Attestation } from "../solve/build-results.ts";
+import { rewriteJson } from "./json-text.ts";
 import { attestationContent } from "./unbundle.ts";
 
 /** A subject of an in-toto statement. */
@@ -63,17 +65,13 @@ function subjectsOf(
   });
 }
 
-/** The statement as Go writes it: compact, or indented by two spaces. */
-export function statementText(statement: Statement, indent: boolean): string {
-  const text = JSON.stringify(
-    {
-      _type: STATEMENT_TYPE,
-      predicateType: statement.predicateType,
-      subject: statement.subjects,
-      predicate: JSON.parse(statement.predicate === "" ? "null" : statement.predicate) as unknown,
-    },
-    undefined,
-    indent ? 2 : undefined,
-  );
-  return text.replace(/[<>&\u2028\u2029]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+/** The statement as Go writes it: compact, or indented by two spaces. The predicate's numbers keep their digits. */
+export function statementText({ predicateType, subjects, predicate }: Statement, indent: boolean): string {
+  const head = goJsonText({
+    _type: STATEMENT_TYPE,
+    predicateType,
+    subject: subjects.map(({ name, digest }) => ({ name, digest })),
+  });
+  const text = `${head.slice(0, -1)},"predicate":${predicate === "" ? "null" : predicate}}`;
+  return rewriteJson(text, indent ? "  " : undefined);
 }

@@ -45,7 +45,8 @@ export function filterArgs(attrs: ReadonlyMap<string, string>): Map<string, stri
   const kept = new Map<string, string>();
   for (const [key, value] of attrs) {
     if (HOST_ARGS.has(key) || key.startsWith("attest:")) continue;
-    const isUrl = key === contextKey || key.startsWith("context:") || PROXY_ARG.test(key);
+    const isUrl =
+      key === contextKey || key === "vcs:source" || key.startsWith("context:") || PROXY_ARG.test(key);
     kept.set(key, isUrl ? redactCredentials(value) : value);
   }
   return kept;
