@@ -13,14 +13,14 @@ export const DEFAULT_FILES: readonly string[] = [
   "docker-bake.override.hcl",
 ];
 
-/** Reads the named files, or the default ones; `-` is standard input. */
+/** Reads the named files, or the default ones; `-` is standard input. Empty files don't count. */
 export function readBakeFiles(names: readonly string[], host: BakeHost, stdin: () => Uint8Array): BakeFile[] {
   const given = names.length > 0;
   const out: BakeFile[] = [];
   for (const name of given ? names : DEFAULT_FILES) {
     const data = name === "-" ? stdin() : host.readFile(name);
-    if (data !== undefined) out.push({ name, data });
-    else if (given) fail(`open ${name}: no such file or directory`);
+    if (data !== undefined && (name === "-" || data.length > 0)) out.push({ name, data });
+    else if (data === undefined && given) fail(`open ${name}: no such file or directory`);
   }
   return out;
 }

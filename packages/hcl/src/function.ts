@@ -1,3 +1,4 @@
+import { NotANumberError } from "./cty/number.ts";
 import { conformanceError, dynamicType, type Type } from "./cty/type.ts";
 import { unknownValue, type Value } from "./cty/value.ts";
 
@@ -52,7 +53,14 @@ export function callFunction(fn: HclFunction, args: readonly Value[]): Value {
   }
   if (args.length < fn.params.length) throw new FunctionError(wrongCount(fn, args.length));
   const type = typeof fn.returns === "function" ? fn.returns(args) : fn.returns;
-  return unknown ? unknownValue(type) : fn.call(args, type);
+  if (unknown) return unknownValue(type);
+  try {
+    return fn.call(args, type);
+  } catch (error) {
+    if (error instanceof NotANumberError)
+      throw new FunctionError(`panic in function implementation: ${error.message}`);
+    throw error;
+  }
 }
 
 function wrongCount(fn: HclFunction, given: number): string {

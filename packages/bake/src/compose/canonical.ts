@@ -46,6 +46,9 @@ const secretMounts: Change = (value, path) =>
     : value;
 
 const ulimits: Change = (value, path) => {
+  if (Array.isArray(value) && value.length > 0) {
+    fail(`${pathText([...path, "[]"])}: invalid type ${goType(value[0])} for external`);
+  }
   if (!isMap(value)) return value;
   for (const [name, item] of value) {
     if (!isMap(item) && typeof item !== "bigint") {

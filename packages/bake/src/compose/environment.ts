@@ -33,8 +33,14 @@ export function isComposeFile(
   host: BakeHost,
 ): ComposeCheck {
   const name = file.name.toLowerCase();
+  let variables: ReadonlyMap<string, string>;
+  try {
+    variables = environment();
+  } catch (error) {
+    return { compose: false, problem: errorMessage(error) };
+  }
   const validate = (): void => {
-    loadProject([{ name: "", data: file.data }], host, { environment: environment(), consistent: false });
+    loadProject([{ name: "", data: file.data }], host, { environment: variables, consistent: false });
   };
   if (name.endsWith(".yml") || name.endsWith(".yaml")) {
     validate();

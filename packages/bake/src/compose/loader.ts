@@ -200,7 +200,8 @@ class FileLoader {
   into(model: TreeMap, included: readonly string[]): TreeMap {
     const { name } = this.#source;
     let out = model;
-    for (const { value, cleared } of this.#documents(this.#source)) {
+    for (const { value, cleared, problem } of this.#documents(this.#source)) {
+      if (problem !== undefined) fail(problem);
       const own = interpolate(requireMapping(value), this.#lookup);
       const complete = this.#loader.include(own, this.#project, [...included, name], cleared);
       const extended = this.#extendAll(complete, cleared);
@@ -271,7 +272,8 @@ class FileLoader {
   #loadBase(ref: Ref, path: string): Base {
     let model: TreeMap = new Map();
     let last: readonly TreePath[] = [];
-    for (const { value, cleared } of this.#documents({ name: path })) {
+    for (const { value, cleared, problem } of this.#documents({ name: path })) {
+      if (problem !== undefined) fail(problem);
       const own = interpolate(requireMapping(value), this.#lookup);
       model = enforceUnicity(canonical(enforceUnicity(mergeMappings(clear(model, cleared), own, []))));
       last = cleared;

@@ -37,6 +37,7 @@ export function loadProject(
   if (loaded.size === 0) fail("empty compose file");
   const model = buildModel(loaded);
   if (model.size === 0) fail("empty compose file");
+  checkFinite(model);
   checkProject(model);
   const services = mapAt(model, "services") ?? new Map<string, Tree>();
   const secrets = mapAt(model, "secrets") ?? new Map<string, Tree>();
@@ -92,6 +93,14 @@ function buildModel(loaded: TreeMap): TreeMap {
   }
   if (loaded.has("secrets")) model.set("secrets", loaded.get("secrets")!);
   return model;
+}
+
+function checkFinite(value: Tree): void {
+  if (typeof value === "number" && !Number.isFinite(value)) {
+    fail(`json: unsupported value: ${Number.isNaN(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf"}`);
+  }
+  if (Array.isArray(value)) value.forEach(checkFinite);
+  if (isMap(value)) [...value.values()].forEach(checkFinite);
 }
 
 const INVALID = "invalid compose project";

@@ -1,7 +1,7 @@
+import { errorMessage, isBuildError } from "@kiln/base";
 import { parseRamBytes } from "@kiln/formats";
 import { decodeSource, sortedKeys } from "@kiln/hcl";
 import type { BakeHost } from "../host.ts";
-import { absolutePath } from "../paths.ts";
 import { cut, fail, parseInteger, within } from "../problem.ts";
 import { parseDotEnv } from "./dotenv.ts";
 import { castBool } from "./interpolate.ts";
@@ -134,7 +134,7 @@ function serviceEnvironment(service: TreeMap, { host, environment }: ServiceCont
     }
     const format = text(isMap(file) ? file.get("format") : undefined);
     if (format !== "") fail(`unsupported env_file format "${format}"`);
-    within(`failed to read ${absolutePath(path, host.cwd) === path ? path : path}`, () =>
+    within(`failed to read ${path}`, () =>
       parseDotEnv(
         decodeSource(data),
         fromFiles,
@@ -158,6 +158,17 @@ function resolvedArgs(
   return out;
 }
 
+/** Runs `work` for one part of a service. */
+function part<T>(name: string, path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!isBuildError(error)) throw error;
+    const where = `'services[${name}].${path}'`;
+    return fail(`decoding failed due to the following error(s):\n\n${where} ${errorMessage(error)}`);
+  }
+}
+
 /** Reads a service; `undefined` when it isn't built. */
 export function readService(
   name: string,
@@ -169,6 +180,8 @@ export function readService(
   if (given === undefined || given === null) return undefined;
   if (!isMap(given)) return fail(`services.${name}.build: invalid type ${goType(given)} for build`);
   const get = (key: string): Tree | undefined => given.get(key);
+  const read = <T>(key: string, how: (value: Tree | undefined) => T): T =>
+    part(name, `build.${key}`, () => how(get(key)));
   const contexts = [...keyValues(get("additional_contexts"))].map(([key, item]): [string, string] => [
     key,
     item ?? "",
@@ -177,24 +190,24 @@ export function readService(
     context: text(get("context")),
     dockerfile: text(get("dockerfile")),
     dockerfileInline: text(get("dockerfile_inline")),
-    args: resolvedArgs(get("args"), environment, context),
+    args: read("args", (value) => resolvedArgs(value, environment, context)),
     labels: labels(get("labels")),
     tags: texts(get("tags")),
     image: text(service.get("image")),
     target: text(get("target")),
     cacheFrom: texts(get("cache_from")),
     cacheTo: texts(get("cache_to")),
-    noCache: bool(get("no_cache")),
-    pull: bool(get("pull")),
+    noCache: read("no_cache", bool),
+    pull: read("pull", bool),
     platforms: texts(get("platforms")),
     network: text(get("network")),
     ssh: isMap(get("ssh"))
       ? [...(get("ssh") as TreeMap)].map(([id, path]) => ({ id, path: text(path) }))
       : [],
     secrets: secretsOf(get("secrets"), context.secrets),
-    shmSizeBytes: bytes(get("shm_size")),
-    ulimits: ulimits(get("ulimits")),
-    extraHosts: extraHosts(get("extra_hosts")),
+    shmSizeBytes: read("shm_size", bytes),
+    ulimits: read("ulimits", ulimits),
+    extraHosts: read("extra_hosts", extraHosts),
     additionalContexts: new Map(contexts),
     sbom: text(get("sbom")),
     provenance: text(get("provenance")),

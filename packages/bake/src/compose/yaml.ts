@@ -10,6 +10,7 @@ import {
   type Node,
   parseAllDocuments,
   type YAMLMap,
+  type YAMLParseError,
 } from "yaml";
 import { fail } from "../problem.ts";
 import { isMap, type Tree, type TreeMap, type TreePath } from "./tree.ts";
@@ -20,6 +21,8 @@ export interface ComposeDocument {
   readonly value: Tree;
   /** Places with `!reset` or `!override`: what earlier files say there is forgotten. */
   readonly cleared: readonly TreePath[];
+  /** Something that is told only when the document is used. */
+  readonly problem?: string;
 }
 
 const MAX_NODES = 500_000;
@@ -38,44 +41,74 @@ export function readYaml(data: Uint8Array): ComposeDocument[] {
     lineCounter: lines,
   });
   if (!Array.isArray(documents)) return [];
-  return documents.map((document) => new Reader(document, lines).read());
+  return documents.map((document) => new Reader(document, text, lines).read());
 }
 
-const MESSAGES: readonly (readonly [pattern: RegExp, message: string])[] = [
-  [/^TAB_AS_INDENT/, "found character that cannot start any token"],
-  [/^BLOCK_AS_IMPLICIT_KEY|^MULTILINE_IMPLICIT_KEY/, "mapping values are not allowed in this context"],
-  [/^MISSING_CHAR.*(?:quote)/, "found unexpected end of stream"],
-  [/^MISSING_CHAR.*(?:sequence|\])/, "did not find expected ',' or ']'"],
-  [/^BAD_INDENT.*flow seq/, "did not find expected ',' or ']'"],
-  [/^BAD_INDENT.*flow map/, "did not find expected ',' or '}'"],
-  [/^MISSING_CHAR.*(?:map|\})/, "did not find expected ',' or '}'"],
-  [/^BAD_DQ_ESCAPE/, "found unknown escape character"],
-  [/^UNEXPECTED_TOKEN|^MISSING_CHAR|^BAD_INDENT|^IMPOSSIBLE/, "did not find expected key"],
-];
+/** What is wrong with a file, as Go's YAML library says it. Places are those of its scanner. */
+function syntaxProblem(text: string, lines: LineCounter, error: YAMLParseError): string {
+  const [start] = error.pos;
+  const place = (offset: number): string => {
+    const { line, col } = lines.linePos(offset);
+    return col > 1 ? `line ${line}, column ${col}` : `line ${line}`;
+  };
+  const token = `while scanning for the next token at ${place(start)}: found character that cannot start any token`;
+  const quoted = (offset: number): string => `while scanning a quoted scalar at ${place(offset)}`;
+  switch (error.code) {
+    case "TAB_AS_INDENT":
+    case "BAD_SCALAR_START":
+      return token;
+    case "BLOCK_AS_IMPLICIT_KEY":
+    case "MULTILINE_IMPLICIT_KEY": {
+      const colon = start + Math.max(text.slice(start).search(/:(?:\s|$)/), 0);
+      return `${place(colon)}: mapping values are not allowed in this context`;
+    }
+    case "BAD_DQ_ESCAPE":
+      return `${quoted(text.lastIndexOf('"', start - 1))}: ${place(start)}: found unknown escape character`;
+    default:
+  }
+  if (error.message.startsWith("Missing closing")) {
+    const sign = error.message.includes('"quote') ? '"' : "'";
+    const end = `line ${text.split("\n").length}`;
+    return `${quoted(text.lastIndexOf(sign, start - 1))}: ${end}: found unexpected end of stream`;
+  }
+  if (error.message.startsWith("Unexpected block-seq-ind")) {
+    return `${place(start)}: block sequence entries are not allowed in this context`;
+  }
+  const inList = /flow seq/i.test(error.message);
+  const inFlow = inList ? "did not find expected ',' or ']'" : "did not find expected ',' or '}'";
+  return `${place(start)}: ${/flow (?:seq|map)/i.test(error.message) ? inFlow : "did not find expected key"}`;
+}
 
 class Reader {
   readonly #document: Document;
+  readonly #text: string;
   readonly #lines: LineCounter;
   readonly #cleared: TreePath[] = [];
-  readonly #open = new Set<Node>();
+  readonly #open = new Map<Node, TreePath>();
+  #keyProblem: string | undefined;
   readonly #anchors = new Map<string, Node>();
   #nodes = 0;
 
-  constructor(document: Document, lines: LineCounter) {
+  constructor(document: Document, text: string, lines: LineCounter) {
     this.#document = document;
+    this.#text = text;
     this.#lines = lines;
   }
 
   read(): ComposeDocument {
     const [error] = this.#document.errors;
     if (error !== undefined) {
-      const tagged = `${error.code} ${error.message}`;
-      const message = MESSAGES.find(([pattern]) => pattern.test(tagged))?.[1] ?? error.message;
-      fail(`yaml: line ${this.#line(error.pos[0])}: ${message}`);
+      fail(`yaml: ${syntaxProblem(this.#text, this.#lines, error)}`);
     }
     const contents = this.#document.contents as Node | null;
     const value = contents === null ? null : (this.#value(contents, []) ?? null);
-    return { value, cleared: this.#cleared };
+    const problem = this.#keyProblem;
+    return { value, cleared: this.#cleared, ...(problem === undefined ? {} : { problem }) };
+  }
+
+  #refuse(why: string): never {
+    const root = this.#document.contents as Node | null;
+    return fail(`yaml: construct errors:\n  line ${this.#line(root?.range?.[0] ?? 0)}: ${why}`);
   }
 
   #line(offset: number): number {
@@ -95,13 +128,15 @@ class Reader {
       return undefined;
     }
     if (node.tag === "!override") this.#cleared.push(path);
-    if (isScalar(node))
+    if (isScalar(node)) {
       return scalar(
         node.source ?? String(node.value ?? ""),
         node.type === "PLAIN" || node.type === undefined,
         node.tag,
+        (why) => this.#refuse(why),
       );
-    this.#open.add(node);
+    }
+    this.#open.set(node, path);
     const value = isYamlMap(node)
       ? this.#map(node, path)
       : isSeq(node)
@@ -113,9 +148,15 @@ class Reader {
 
   #alias(alias: Alias, path: TreePath): Tree | undefined {
     const target = this.#anchors.get(alias.source);
-    if (target === undefined) fail(`yaml: unknown anchor '${alias.source}' referenced`);
-    if (this.#open.has(target))
-      fail(`cycle detected: node at path ${path.join(".")} references node at path ${alias.source}`);
+    if (target === undefined) {
+      const { line, col } = this.#lines.linePos(alias.range?.[0] ?? 0);
+      fail(`yaml: line ${line}, column ${col + 1}: unknown anchor '${alias.source}' referenced`);
+    }
+    const outer = this.#open.get(target);
+    if (outer !== undefined) {
+      const inner = [...path, ...path.slice(outer.length)].join(".");
+      this.#refuse(`cycle detected: node at path ${inner} references node at path ${path.join(".")}`);
+    }
     return this.#value(target, path);
   }
 
@@ -139,7 +180,7 @@ class Reader {
       const shown = key === null ? "" : String(key);
       const before = seen.get(shown);
       if (before !== undefined) {
-        fail(`line ${line}: mapping key ${quote(shown)} already defined at line ${before}`);
+        this.#refuse(`line ${line}: mapping key ${quote(shown)} already defined at line ${before}`);
       }
       seen.set(shown, line);
       const valueNode = pair.value as Node | null;
@@ -147,7 +188,10 @@ class Reader {
         if (valueNode !== null) merged.push(...this.#merged(valueNode, path));
         continue;
       }
-      if (typeof key !== "string") failKey(path, key ?? null);
+      if (typeof key !== "string") {
+        this.#keyProblem ??= badKey(path, key);
+        continue;
+      }
       const value = valueNode === null ? null : this.#value(valueNode, [...path, key]);
       if (value !== undefined) own.set(key, value);
     }
@@ -167,12 +211,12 @@ class Reader {
   }
 }
 
-function failKey(path: TreePath, key: Tree): never {
+function badKey(path: TreePath, key: Tree): string {
   const where = path.length === 0 ? "at top level" : `in ${path.join(".")}`;
-  return fail(`non-string key ${where}: ${key === null ? "interface {}(nil)" : String(key)}`);
+  return `non-string key ${where}: ${key === null ? "interface {}(nil)" : String(key)}`;
 }
 
-function scalar(text: string, plain: boolean, tag: string | undefined): Tree {
+function scalar(text: string, plain: boolean, tag: string | undefined, refuse: (why: string) => never): Tree {
   if (tag === undefined || tag === "!override") return plain ? plainScalar(text) : text;
   const value = plainScalar(text);
   const fits = (
@@ -186,5 +230,5 @@ function scalar(text: string, plain: boolean, tag: string | undefined): Tree {
   if (fits === undefined) return text;
   return fits
     ? value
-    : fail(`yaml: cannot decode !!str \`${text}\` as a !!${tag.slice(tag.lastIndexOf(":") + 1)}`);
+    : refuse(`yaml: cannot construct !!str \`${text}\` as a !!${tag.slice(tag.lastIndexOf(":") + 1)}`);
 }

@@ -21,7 +21,7 @@ export type Extras<T> = Pick<TargetField<T>, "name" | "doc" | "example"> & Parti
 
 /** Doubles `${` and `%{`, so that the printed text can be read back. */
 export function escapeTemplate(text: string): string {
-  return text.replaceAll("${", "$${").replaceAll("%{", "%%{");
+  return text.replaceAll(/[$%]\{/g, (mark) => `${mark[0]}${mark}`);
 }
 
 function text(value: Value): string {
@@ -64,7 +64,7 @@ export function boolField(extras: Extras<boolean>): TargetField<boolean> {
       apply: (target, { value }) =>
         target.set(field, parseBool(value) ?? fail(`invalid value ${value} for boolean key ${name}`)),
     },
-    extension: { key: name, apply: (mine, given) => extensionBool(given) ?? mine },
+    extension: { key: name, holds: "bool", apply: (mine, given) => extensionBool(given) ?? mine },
     schema: { type: ["boolean", "null"] },
     ...extras,
   };
@@ -181,6 +181,8 @@ export interface EntriesOptions<T> extends Extras<readonly T[]> {
   readonly kind: EntryKind<T>;
   readonly keys?: readonly string[];
   readonly combine: "replace" | "append";
+  /** `--set` appends with and without `+`. */
+  readonly alwaysAppend?: boolean;
   /** Makes entries unique: also applied when `--set` and `x-bake` append. */
   readonly unique: (entries: readonly T[]) => readonly T[];
   readonly toJson: (entry: T) => Json;
@@ -194,8 +196,19 @@ export interface EntriesOptions<T> extends Extras<readonly T[]> {
 
 /** A list of entries that are objects or texts. */
 export function entriesField<T>(options: EntriesOptions<T>): TargetField<readonly T[]> {
-  const { kind, keys, combine, unique, toJson, onOverride, entrySchema, extensionKey, complaint, ...extras } =
-    options;
+  const {
+    kind,
+    keys,
+    combine,
+    alwaysAppend,
+    unique,
+    toJson,
+    onOverride,
+    entrySchema,
+    extensionKey,
+    complaint,
+    ...extras
+  } = options;
   const append = (mine: readonly T[] | undefined, more: readonly T[]): readonly T[] =>
     unique([...(mine ?? []), ...more]);
   const field: TargetField<readonly T[]> = {
@@ -210,8 +223,11 @@ export function entriesField<T>(options: EntriesOptions<T>): TargetField<readonl
       keys: keys ?? [extras.name],
       shape: "list",
       apply: (target, override, grants) =>
-        overrideEntries({ field, kind, append, complaint }, target, override, (now) =>
-          onOverride?.(now, grants),
+        overrideEntries(
+          { field, kind, append, always: alwaysAppend === true, complaint },
+          target,
+          override,
+          (now) => onOverride?.(now, grants),
         ),
     },
     ...(extensionKey === undefined
@@ -219,6 +235,7 @@ export function entriesField<T>(options: EntriesOptions<T>): TargetField<readonl
       : {
           extension: {
             key: extensionKey,
+            holds: "texts" as const,
             apply: (mine: readonly T[] | undefined, given: unknown) => {
               const texts = extensionTexts(given);
               return texts.length === 0 ? mine : append(mine, entriesFromTexts(kind, texts));
@@ -235,6 +252,7 @@ interface EntryOverride<T> {
   readonly field: TargetField<readonly T[]>;
   readonly kind: EntryKind<T>;
   readonly append: (mine: readonly T[] | undefined, more: readonly T[]) => readonly T[];
+  readonly always: boolean;
   readonly complaint: string | undefined;
 }
 
@@ -246,7 +264,7 @@ function overrideEntries<T>(
 ): void {
   const read = (): readonly T[] => entriesFromTexts(how.kind, override.values);
   const entries = how.complaint === undefined ? read() : prefixed(how.complaint, read);
-  const now = override.append ? how.append(target.get(how.field), entries) : entries;
+  const now = override.append || how.always ? how.append(target.get(how.field), entries) : entries;
   target.set(how.field, now);
   done(now);
 }

@@ -40,6 +40,16 @@ export interface OverrideRecord {
   readonly apply: (target: Target, override: Override, grants: Grants) => void;
 }
 
+/** What a key of `x-bake` holds. */
+export type ExtensionKind = "bool" | "texts" | "mapping";
+
+/** How a key of `x-bake` reaches an attribute. */
+export interface ExtensionRecord<T> {
+  readonly key: string;
+  readonly holds: ExtensionKind;
+  apply(mine: T | undefined, given: unknown): T | undefined;
+}
+
 /**
  * Everything there is to know about one attribute of a target: how it is read, merged, overridden, mapped from
  * Compose, printed, turned into a build request, and documented.
@@ -65,7 +75,7 @@ export interface TargetField<T> {
   /** The value from a Compose service's `build`. */
   compose?(build: ComposeBuild): T | undefined;
   /** The key under `x-bake`, and how it changes the value. */
-  readonly extension?: { readonly key: string; apply(mine: T | undefined, given: unknown): T | undefined };
+  readonly extension?: ExtensionRecord<T>;
   /** Puts the value into the build request, checking it. */
   request?(value: T, draft: RequestDraft, host: RequestHost): void;
   /** For the JSON schema. */

@@ -80,7 +80,7 @@ export const noCacheFilter = textsField({
   combine: "append",
   doc: "Stages whose steps run, whatever is cached.",
   example: 'no-cache-filter = ["fetch"]',
-  extension: { key: "no-cache-filter", apply: extendTexts },
+  extension: { key: "no-cache-filter", holds: "texts", apply: extendTexts },
   request: (value, draft) => {
     draft.noCacheFilter = value;
   },

@@ -147,6 +147,7 @@ const attest = entriesField<AttestEntry>({
   name: "attest",
   kind: attestKind,
   combine: "append",
+  alwaysAppend: true,
   complaint: "invalid value for attest",
   unique: (entries) => uniqueByKey(entries, (entry) => entry.type),
   toJson: ({ type, disabled, attrs }) =>
@@ -204,6 +205,7 @@ const contexts: TargetField<ReadonlyMap<string, string>> = {
     build.additionalContexts.size === 0 ? undefined : composeContexts(build.additionalContexts),
   extension: {
     key: "contexts",
+    holds: "mapping",
     apply: (mine, given) => {
       if (given === null || typeof given !== "object" || Array.isArray(given)) return mine;
       const more = composeContexts(
@@ -266,7 +268,7 @@ const tags = textsField({
   doc: "Names of the image.",
   example: 'tags = ["example.com/app:1.0", "example.com/app:latest"]',
   compose: (build) => (build.tags.length > 0 ? build.tags : undefined),
-  extension: { key: "tags", apply: extendTexts },
+  extension: { key: "tags", holds: "texts", apply: extendTexts },
   request: (value, draft) => {
     draft.tags = value;
   },
@@ -421,6 +423,7 @@ const ssh: TargetField<readonly SshEntry[]> = {
   ...sshList,
   extension: {
     key: "ssh",
+    holds: "texts",
     apply: (mine, extra) => {
       const merged = sshList.extension?.apply(mine, extra);
       return merged === mine || merged === undefined ? mine : [...merged].sort(compareSsh);
@@ -435,7 +438,7 @@ const platforms = textsField({
   doc: "Platforms to build for.",
   example: 'platforms = ["linux/amd64", "linux/arm64"]',
   compose: (build) => (build.platforms.length === 0 ? undefined : build.platforms),
-  extension: { key: "platforms", apply: extendTexts },
+  extension: { key: "platforms", holds: "texts", apply: extendTexts },
   request: (value, draft, host) => {
     draft.platforms = value.flatMap((text) => parsePlatforms(text, host));
   },

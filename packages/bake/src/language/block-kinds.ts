@@ -81,7 +81,8 @@ export function decodeAttribute(
   };
   try {
     const value = field.type === undefined ? given : convert(given, field.type);
-    if (!value.isKnown) unsuitable("value must be known");
+    if (!value.isKnown || (field.type !== undefined && !value.isWhollyKnown))
+      unsuitable("value must be known");
     else if (!value.isNull) output.values.set(name, field.decode(value));
     else if (!field.nullable) unsuitable("null value is not allowed");
   } catch (error) {

@@ -482,6 +482,7 @@ class Evaluator {
     const attributes = names.map((name) => ({ name, required: required.includes(name) }));
     const problems: Diagnostic[] = [];
     const { content } = block.body.partialContent({ attributes, blocks: [] }, problems);
+    if (hasErrors(problems)) throw new DiagnosticsError(problems);
     for (const { expr } of content.attributes.values()) this.#loadDependencies(ctx, expr, true);
     for (const [name, { expr }] of content.attributes)
       decodeAttribute(output, name, expr, { ctx, diagnostics: problems });

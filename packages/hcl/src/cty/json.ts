@@ -274,7 +274,7 @@ class JsonReader {
     if (depth > MAX_DEPTH) throw new JsonError("exceeded max depth");
     this.#space();
     const char = this.#text.charAt(this.#at);
-    if (char === "") throw new JsonError(depth === 0 ? "EOF" : "unexpected EOF");
+    if (char === "") throw new JsonError("EOF");
     if (char === "{") return this.#object(depth);
     if (char === "[") return this.#array(depth);
     if (char === '"') return { kind: "string", text: this.#string() };
@@ -284,6 +284,9 @@ class JsonReader {
         return word === "null" ? { kind: "null" } : { kind: "bool", value: word === "true" };
       }
     }
+    const rest = this.#text.slice(this.#at);
+    if (["true", "false", "null"].some((word) => word.startsWith(rest)))
+      throw new JsonError("unexpected EOF");
     const number = /-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
     number.lastIndex = this.#at;
     const match = number.exec(this.#text);
@@ -298,8 +301,10 @@ class JsonReader {
 
   #invalid(context: string): JsonError {
     const char = this.#text.charAt(this.#at);
-    if (char === "") return new JsonError("unexpected EOF");
-    return new JsonError(`invalid character ${quote(char).replace(/^"|"$/g, "'")} ${context}`);
+    if (char === "") return new JsonError("EOF");
+    return new JsonError(
+      `invalid character ${quote(char).replace(/^"|"$/g, "'")}${context === "" ? "" : ` ${context}`}`,
+    );
   }
 
   #string(): string {
@@ -329,8 +334,7 @@ class JsonReader {
         this.#at++;
         this.#space();
       }
-      if (this.#text.charAt(this.#at) !== '"')
-        throw this.#invalid("looking for beginning of object key string");
+      if (this.#text.charAt(this.#at) !== '"') throw this.#invalid("");
       const key = this.#string();
       this.#space();
       if (this.#text.charAt(this.#at) !== ":") throw this.#invalid("after object key");

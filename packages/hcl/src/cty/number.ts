@@ -55,7 +55,7 @@ export class Num {
 
   /** As `SetFloat64`: 53 bits. NaN isn't a number. */
   static fromFloat(value: number): Num {
-    if (Number.isNaN(value)) throw new NotANumberError("NaN");
+    if (Number.isNaN(value)) throw new NotANumberError("Float.SetFloat64(NaN)");
     if (!Number.isFinite(value)) return Num.infinity(value < 0, FLOAT64_PRECISION);
     const view = new DataView(new ArrayBuffer(8));
     view.setFloat64(0, value);

@@ -69,7 +69,6 @@ function range(args: readonly Value[]): Value {
   const zero = Num.fromInt(0);
   const [start, end] = numbers.length === 1 ? [zero, numbers[0]!] : [numbers[0]!, numbers[1]!];
   const step = numbers[2] ?? Num.fromInt(end.compare(start) < 0 ? -1 : 1);
-  if (step.sign === 0) throw new ArgumentError(2, "step must not be zero");
   const down = step.sign < 0;
   const order = end.compare(start);
   if (down && order > 0) throw new ArgumentError(1, "end must be less than start when step is negative");
