@@ -2,7 +2,7 @@ import type { Range } from "@kiln/llb";
 import { textFromBytes } from "./base/bytes.ts";
 import { lineRanges, type Problem } from "./base/problem.ts";
 import { checkCasing, checkStageNames } from "./compile/checks.ts";
-import { printSource } from "./frontend/print-source.ts";
+import { type SourcePrinter, sourcePrinter } from "./frontend/print-source.ts";
 import { parseInstructions } from "./instructions/parse.ts";
 import type { Dockerfile } from "./instructions/types.ts";
 import { DEFAULT_LINT, type LintConfig, Linter, type LintWarning, parseLintOptions } from "./lint/linter.ts";
@@ -47,22 +47,22 @@ export function parseDockerfile(input: string | Uint8Array, options: ParseOption
   const text = typeof input === "string" ? input : textFromBytes(input);
   const file = parseFile(text);
   const { problems, ...ast } = parseInstructions(file.instructions, undefined);
-  const filename = options.filename ?? "Dockerfile";
+  const print = sourcePrinter(options.filename ?? "Dockerfile", text);
   return {
     nodes: file.instructions,
     ast,
     escapeToken: file.escapeToken,
-    diagnostics: [...file.problems, ...problems].map((problem) => errorOf(problem, text, filename)),
+    diagnostics: [...file.problems, ...problems].map((problem) => errorOf(problem, print)),
   };
 }
 
-function errorOf(problem: Problem, text: string, filename: string): Diagnostic {
+function errorOf(problem: Problem, print: SourcePrinter): Diagnostic {
   const ranges = problem.locations[0] ?? [];
   return {
     severity: "error",
     message: problem.message,
     ranges,
-    excerpt: printSource(filename, text, ranges),
+    excerpt: print(ranges),
   };
 }
 
@@ -78,7 +78,7 @@ export interface LintOptions extends ParseOptions {
  */
 export function lintDockerfile(input: string | Uint8Array, options: LintOptions = {}): Diagnostic[] {
   const text = typeof input === "string" ? input : textFromBytes(input);
-  const filename = options.filename ?? "Dockerfile";
+  const print = sourcePrinter(options.filename ?? "Dockerfile", text);
   const found: LintWarning[] = [];
   const check = readCheck(options.check ?? findDirective("check", text)?.value ?? "");
   const linter = new Linter(check.config, (warning) => found.push(warning));
@@ -89,10 +89,8 @@ export function lintDockerfile(input: string | Uint8Array, options: LintOptions 
   const { problems, stages } = parseInstructions(file.instructions, linter);
   checkStageNames(stages, linter);
   checkCasing(stages, linter);
-  const errors = [...check.problems, ...file.problems, ...problems].map((problem) =>
-    errorOf(problem, text, filename),
-  );
-  return [...errors, ...found.map((warning) => warningOf(warning, text, filename))];
+  const errors = [...check.problems, ...file.problems, ...problems].map((problem) => errorOf(problem, print));
+  return [...errors, ...found.map((warning) => warningOf(warning, print))];
 }
 
 function readCheck(text: string): { config: LintConfig; problems: Problem[] } {
@@ -103,12 +101,12 @@ function readCheck(text: string): { config: LintConfig; problems: Problem[] } {
   }
 }
 
-function warningOf({ rule, message, location }: LintWarning, text: string, filename: string): Diagnostic {
+function warningOf({ rule, message, location }: LintWarning, print: SourcePrinter): Diagnostic {
   return {
     severity: "warning",
     message,
     ranges: location,
-    excerpt: printSource(filename, text, location),
+    excerpt: print(location),
     rule: { name: rule.name, url: rule.url, description: rule.description },
   };
 }

@@ -10,7 +10,7 @@ import type { BuildSettings } from "./compile/context.ts";
 import type { CompileHost } from "./compile/host.ts";
 import { imageJson } from "./compile/image.ts";
 import type { ResolvedImage } from "./frontend/backend.ts";
-import { printSource } from "./frontend/print-source.ts";
+import { sourcePrinter } from "./frontend/print-source.ts";
 import type { LintWarning } from "./lint/linter.ts";
 
 /** What {@link compileDockerfile} takes. */
@@ -60,11 +60,12 @@ export async function compileDockerfile(
   const data = typeof input === "string" ? bytesFromText(input) : input;
   const filename = options.filename ?? "Dockerfile";
   const text = textFromBytes(data);
+  const print = sourcePrinter(filename, text);
   const diagnostics: Diagnostic[] = [];
   const add = (severity: Diagnostic["severity"], message: string, warning: Partial<LintWarning>): void => {
     const ranges = warning.location ?? [];
     const { rule } = warning;
-    diagnostics.push({ severity, message, ranges, excerpt: printSource(filename, text, ranges), rule });
+    diagnostics.push({ severity, message, ranges, excerpt: print(ranges), rule });
   };
   try {
     const compiled = await compile({

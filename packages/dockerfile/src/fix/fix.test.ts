@@ -11,6 +11,7 @@ test("casing of keywords, as and stage names", () => {
     fixed("# syntax=x\nFROM alpine as Base\r\n  run  echo a \\\n\t b\nCopy --from=Base a b\n"),
     "# syntax=x\nFROM alpine AS base\r\n  RUN  echo a \\\n\t b\nCOPY --from=Base a b\n",
   );
+  assert.equal(fixed("arg A\nFROM alpine\n"), "arg A\nFROM alpine\n");
   assert.equal(fixed("from alpine AS x\nrun a\nRUN b\n"), "from alpine as x\nrun a\nrun b\n");
   assert.equal(
     fixed("FROM --platform=linux/amd64 \\\n# c\n  alpine as X"),

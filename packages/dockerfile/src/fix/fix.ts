@@ -39,10 +39,10 @@ export function fixDockerfile(input: string | Uint8Array, options: FixOptions = 
   const parsed = parseInstructions(file.instructions, undefined);
   if (file.problems.length > 0 || parsed.problems.length > 0) return { text, fixes: [] };
   const starts = lineStarts(text);
-  const isLower = mostlyLower(file.instructions);
+  const isLower = mostlyLower(stageInstructions(file.instructions));
   const edits: Edit[] = [];
   const stage: StageFacts = { hasShell: false, hasEntrypoint: false };
-  for (const node of file.instructions) {
+  for (const node of stageInstructions(file.instructions)) {
     const source = textOf(text, starts, { node, escapeToken: file.escapeToken });
     edits.push(...editsOf(source, isLower, stage));
     note(node, stage);
@@ -63,6 +63,12 @@ function note(node: InstructionNode, stage: StageFacts): void {
   if (keyword === "shell") stage.hasShell = true;
   if (keyword === "from") stage.hasEntrypoint = false;
   if (keyword === "entrypoint") stage.hasEntrypoint = true;
+}
+
+/** Without the ARGs before the first FROM, which no rule looks at. */
+function stageInstructions(nodes: readonly InstructionNode[]): readonly InstructionNode[] {
+  const first = nodes.findIndex(({ keyword }) => lower(keyword) === "from");
+  return first < 0 ? [] : nodes.slice(first);
 }
 
 function mostlyLower(nodes: readonly InstructionNode[]): boolean {

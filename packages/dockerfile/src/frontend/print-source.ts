@@ -5,10 +5,25 @@ const RULER = "--------------------\n";
 const AROUND_ONE = 4;
 const AROUND_MORE = 2;
 
-/** An excerpt of a file with the ranges marked, as BuildKit prints it; empty without ranges. */
+/** Makes excerpts of one file. */
+export type SourcePrinter = (ranges: readonly Range[]) => string;
+
+/** Excerpts of a file with ranges marked, as BuildKit prints them; empty without ranges. */
+export function sourcePrinter(filename: string, text: string): SourcePrinter {
+  let lines: readonly string[] | undefined;
+  return (ranges) => {
+    if (ranges.length === 0) return "";
+    lines ??= text.split("\n");
+    return excerpt(filename, lines, ranges);
+  };
+}
+
+/** One excerpt of {@link sourcePrinter}. */
 export function printSource(filename: string, text: string, ranges: readonly Range[]): string {
-  if (ranges.length === 0) return "";
-  const lines = text.split("\n");
+  return sourcePrinter(filename, text)(ranges);
+}
+
+function excerpt(filename: string, lines: readonly string[], ranges: readonly Range[]): string {
   const lastOf = ({ start, end }: Range): number => Math.max(start.line, end.line);
   const first = ranges.reduce((least, { start }) => Math.min(least, start.line), Number.POSITIVE_INFINITY);
   if (first > lines.length || first < 1) return "";

@@ -8,7 +8,7 @@ import type { LintWarning } from "../lint/linter.ts";
 import type { FrontendResult } from "./backend.ts";
 import { metadataJson, rangeJson, sourceInfoJson } from "./errors.ts";
 import { opJson, sourceJson } from "./op-json.ts";
-import { printSource } from "./print-source.ts";
+import { sourcePrinter } from "./print-source.ts";
 import { tabs } from "./tabs.ts";
 
 const encoder = new TextEncoder();
@@ -135,12 +135,12 @@ export function lintAnswer(report: LintReport, source: SourceMap): FrontendResul
 /** Findings with excerpts, by line. */
 export function lintText(warnings: readonly LintWarning[], source: SourceMap): string {
   const line = (warning: LintWarning): number => warning.location[0]?.start.line ?? 0;
-  const text = textFromBytes(source.data);
+  const print = sourcePrinter(source.filename, textFromBytes(source.data));
   let out = "";
   for (const warning of warnings.toSorted((a, b) => line(a) - line(b))) {
     const { rule, message } = warning;
     out += `\nWARNING: ${rule.name}${rule.url === "" ? "" : ` - ${rule.url}`}\n${message}\n`;
-    out += printSource(source.filename, text, warning.location);
+    out += print(warning.location);
   }
   return out;
 }
