@@ -81,7 +81,7 @@ async function load(
     },
     resolve,
   );
-  call.once("error", (error) => reject(connectionError(error, opts.host)));
+  call.on("error", (error) => reject(connectionError(error, opts.host)));
   const sent = send(call, archive);
   sent.catch((error: unknown) => {
     call.destroy();
@@ -117,15 +117,12 @@ async function load(
 }
 
 async function send(call: ClientRequest, archive: AsyncIterable<Uint8Array>): Promise<void> {
+  const { promise: closed, reject } = Promise.withResolvers<never>();
+  closed.catch(() => undefined);
+  call.once("close", () => reject(new BuildError("unavailable", "the Docker Engine closed the connection")));
   for await (const chunk of archive) {
-    if (!call.write(chunk)) {
-      await new Promise<void>((resolve, reject) => {
-        call.once("drain", resolve);
-        call.once("close", () =>
-          reject(new BuildError("unavailable", "the Docker Engine closed the connection")),
-        );
-      });
-    }
+    if (call.write(chunk)) continue;
+    await Promise.race([new Promise<void>((resolve) => call.once("drain", resolve)), closed]);
   }
   call.end();
 }
