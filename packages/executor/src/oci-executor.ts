@@ -29,7 +29,7 @@ import { EMULATOR_DEST, emulatorOf, goArchitecture } from "./platforms.ts";
 import type { ExitEvent, PlannedMount, RunPlan, StdioPaths } from "./protocol.ts";
 import { replaceProxyEnv } from "./proxy/proxy-env.ts";
 import { isProxied, ProxyNetworks } from "./proxy/proxy-network.ts";
-import { chooseRuntime, runtimeTraits, tryRuntime } from "./runtime-choice.ts";
+import { chooseRuntime, type RuntimeTraits, runtimeTraits, tryRuntime } from "./runtime-choice.ts";
 import { defaultSeccomp } from "./seccomp.ts";
 import { compileSeccomp } from "./seccomp-compile.ts";
 import { openStdio, type Stdio } from "./stdio.ts";
@@ -81,21 +81,28 @@ export async function createOciExecutor(options: OciExecutorOptions): Promise<Oc
   const host = describeHost(options);
   const { zygote } = options;
   const trial = join(root, "trial");
-  const runtime = await chooseRuntime(options.binary, async (candidate) => {
+  const traits = new Map<string, Promise<RuntimeTraits>>();
+  const choosing = chooseRuntime(options.binary, async (candidate) => {
     const config = { runtime: candidate.path, runtimeKeeps: false, noPivotRoot: false, host };
     const { hideUnifiedCgroup } = candidate;
     await zygote.request("configure", { ...config, hideUnifiedCgroup, runDir: join(root, "run") });
-    return tryRuntime(zygote, candidate, host, trial);
+    const asked = runtimeTraits(zygote, candidate);
+    asked.catch(() => undefined);
+    traits.set(candidate.path, asked);
+    return await tryRuntime(zygote, candidate, host, trial);
   });
+  // Meanwhile the zygote is still starting.
+  const seccomp = compiledSeccomp(host);
+  const runtime = await choosing;
   rmSync(trial, { recursive: true, force: true });
-  const traits = await runtimeTraits(zygote, runtime);
+  const known = await traits.get(runtime.path);
   await zygote.request("configure", {
     runtime: runtime.path,
-    runtimeKeeps: traits.keeps,
+    runtimeKeeps: known?.keeps ?? false,
     hideUnifiedCgroup: runtime.hideUnifiedCgroup,
     noPivotRoot: options.noPivotRoot ?? false,
     runDir: join(root, "run"),
-    host: traits.takesSeccompBpf ? { ...host, ...compiledSeccomp(host) } : host,
+    host: known?.takesSeccompBpf ? { ...host, ...seccomp } : host,
   });
   return new OciExecutor({ ...options, root }, runtime.path);
 }
