@@ -13,43 +13,59 @@ export function rewriteJson(text: string, indent?: string): string {
   if (text === "") return "null";
   checkJson(text);
   const out: string[] = [];
-  let depth = 0;
-  const newline = (): void => {
-    if (indent !== undefined) out.push("\n", indent.repeat(depth));
-  };
+  const layout = new Layout(indent);
   for (let at = 0; at < text.length; ) {
-    const c = text[at] as string;
-    if (c === '"') {
-      const end = endOfString(text, at);
-      out.push(escapeHtml(text.slice(at, end)));
-      at = end;
-      continue;
-    }
-    at++;
-    if (c === "{" || c === "[") {
-      const next = nextToken(text, at);
-      if (text[next] === "}" || text[next] === "]") {
-        out.push(c, text[next] as string);
-        at = next + 1;
-        continue;
-      }
-      depth++;
-      out.push(c);
-      newline();
-    } else if (c === "}" || c === "]") {
-      depth--;
-      newline();
-      out.push(c);
-    } else if (c === ",") {
-      out.push(c);
-      newline();
-    } else if (c === ":") {
-      out.push(indent === undefined ? ":" : ": ");
-    } else if (c > " ") {
-      out.push(c);
-    }
+    const quote = text.indexOf('"', at);
+    const between = text.slice(at, quote < 0 ? undefined : quote).replace(/\s+/g, "");
+    out.push(indent === undefined ? between : layout.punctuation(between));
+    if (quote < 0) break;
+    at = endOfString(text, quote);
+    out.push(layout.value, escapeHtml(text.slice(quote, at)));
   }
   return out.join("");
+}
+
+/** Puts white space around punctuation, level by level. */
+class Layout {
+  readonly #indent: string | undefined;
+  #depth = 0;
+  /** Just behind an opening bracket: nothing is known yet of what it holds. */
+  #opened = false;
+
+  constructor(indent: string | undefined) {
+    this.#indent = indent;
+  }
+
+  /** White space before a value that begins now. */
+  get value(): string {
+    if (!this.#opened) return "";
+    this.#opened = false;
+    return this.#newline();
+  }
+
+  /** What stands between two strings, laid out; it has no white space. */
+  punctuation(text: string): string {
+    let out = "";
+    for (const c of text) {
+      if (c === "}" || c === "]") {
+        this.#depth--;
+        out += this.#opened ? c : this.#newline() + c;
+        this.#opened = false;
+        continue;
+      }
+      if (c === ",") out += c + this.#newline();
+      else if (c === ":") out += ": ";
+      else out += this.value + c;
+      if (c !== "{" && c !== "[") continue;
+      this.#depth++;
+      this.#opened = this.#indent !== undefined;
+    }
+    return out;
+  }
+
+  #newline(): string {
+    return this.#indent === undefined ? "" : `\n${this.#indent.repeat(this.#depth)}`;
+  }
 }
 
 function checkJson(text: string): void {
@@ -58,12 +74,6 @@ function checkJson(text: string): void {
   } catch (error) {
     throw new BuildError("invalid_argument", "predicate of an attestation is not JSON", { cause: error });
   }
-}
-
-function nextToken(text: string, from: number): number {
-  let at = from;
-  while ((text[at] as string) <= " ") at++;
-  return at;
 }
 
 /** End of the string literal that begins at `start`; the text has been parsed, so there is one. */

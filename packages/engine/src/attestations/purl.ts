@@ -1,10 +1,4 @@
-import {
-  familiarName,
-  formatPlatform,
-  normalizePlatform,
-  type Platform,
-  parseDockerReference,
-} from "@kiln/oci";
+import { familiarName, formatPlatform, normalizePlatform, type Platform, parseReference } from "@kiln/oci";
 
 /** A qualifier of a package URL. */
 export type PurlQualifier = readonly [key: string, value: string];
@@ -20,7 +14,7 @@ export function imagePurl(
   platform: Platform | undefined,
   opts: { readonly type?: "docker" | "oci"; readonly extra?: readonly PurlQualifier[] } = {},
 ): string {
-  const ref = parseDockerReference(name);
+  const ref = parseReference(name);
   const version = ref.tag ?? (ref.digest === undefined ? "latest" : undefined);
   const qualifiers: PurlQualifier[] = [
     ...(ref.digest === undefined ? [] : [["digest", ref.digest] as const]),

@@ -1,6 +1,7 @@
-import { lstatSync } from "node:fs";
+import { lstatSync, type Stats } from "node:fs";
+import { posix } from "node:path";
 import type { ImmutableRef, Remote } from "@kiln/store";
-import { fsPath, localMount } from "@kiln/sys";
+import { fsPath, localMount, rootPath } from "@kiln/sys";
 import type { OpContext } from "../op-context.ts";
 import type { Attestation } from "../solve/build-results.ts";
 import { KILN_BUILDKIT_VERSION } from "../version.ts";
@@ -61,6 +62,19 @@ function addCreator(document: Record<string, unknown>): void {
   document["creationInfo"] = { ...info, creators: [...creators, `Tool: buildkit-${KILN_BUILDKIT_VERSION}`] };
 }
 
+/** The file at a path; a path through a symbolic link is no file's own, and could lead out of the tree. */
+function lstatInside(root: string, path: string): Stats | undefined {
+  const parent = posix.dirname(path);
+  if (rootPath(root, parent) !== (parent === "/" ? root : `${root}${parent}`)) return undefined;
+  try {
+    return lstatSync(fsPath(`${root}${path}`), { throwIfNoEntry: false });
+  } catch (error) {
+    // a file where the path has a directory
+    if (error instanceof Error && "code" in error && error.code === "ENOTDIR") return undefined;
+    throw error;
+  }
+}
+
 /** Finds the topmost layer that has a path. */
 class LayerFinder implements AsyncDisposable {
   readonly #layers: { readonly root: string; readonly digest: string }[];
@@ -85,11 +99,13 @@ class LayerFinder implements AsyncDisposable {
   }
 
   /** Digest of the layer in which the file was last changed. */
-  find(path: string): string | undefined {
+  find(name: string): string | undefined {
+    const path = posix.join("/", name);
+    if (path === "/" || path.includes("\0")) return undefined;
     let found: string | undefined;
     let before: { mtimeMs: number; size: number; ino: number } | undefined;
     for (const { root, digest } of this.#layers) {
-      const stat = lstatSync(fsPath(`${root}/${path.replace(/^[./]+/, "")}`), { throwIfNoEntry: false });
+      const stat = lstatInside(root, path);
       if (stat === undefined) {
         found = undefined;
         before = undefined;

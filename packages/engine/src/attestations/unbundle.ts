@@ -3,6 +3,7 @@ import { posix } from "node:path";
 import { BuildError, errorMessage } from "@kiln/base";
 import type { ImmutableRef } from "@kiln/store";
 import { decodePath, fsPath, localMount, rootPath } from "@kiln/sys";
+import { type GoJson, goJsonText, sortedKeys } from "../cache-digest/go-json.ts";
 import type { OpContext } from "../op-context.ts";
 import { readRegularFile } from "../regular-file.ts";
 import type { Attestation, AttestationSubject } from "../solve/build-results.ts";
@@ -87,7 +88,7 @@ function fromStatement(text: string, path: string, bundle: RefAttestation): RefA
       `bundle entry ${predicateType} does not match required predicate type ${bundle.predicateType}`,
     );
   }
-  const predicate = Buffer.from(JSON.stringify(statement["predicate"] ?? null));
+  const predicate = Buffer.from(goJsonText(sortedKeys((statement["predicate"] ?? null) as GoJson)));
   const subjects = Array.isArray(statement["subject"]) ? statement["subject"].map(subjectOf) : [];
   return {
     kind: "in-toto",

@@ -134,3 +134,20 @@ function scalarValue(type: ScalarType, value: unknown): GoJson {
 function capitalised(name: string): string {
   return name.charAt(0).toUpperCase() + name.slice(1);
 }
+
+/** A Go map: entries in byte order of their keys. */
+export function sortedRecord(map: ReadonlyMap<string, GoJson>): GoJson {
+  const out: Record<string, GoJson> = Object.create(null);
+  const entries = [...map].sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  for (const [key, value] of entries) out[key] = value;
+  return out;
+}
+
+/** A value that Go has passed through `map[string]any`: keys in order at every depth, numbers as doubles. */
+export function sortedKeys(value: GoJson): GoJson {
+  if (typeof value === "bigint") return Number(value);
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;
+  if (Array.isArray(value)) return value.map(sortedKeys);
+  const entries = Object.entries(value).filter((entry): entry is [string, GoJson] => entry[1] !== undefined);
+  return sortedRecord(new Map(entries.map(([key, item]) => [key, sortedKeys(item)])));
+}

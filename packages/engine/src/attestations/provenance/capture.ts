@@ -1,4 +1,4 @@
-import { type Digest, type Platform, parseDockerReference, referenceName } from "@kiln/oci";
+import { type Digest, type Platform, parseReference, referenceName } from "@kiln/oci";
 import { redactCredentials } from "../../sources/redact.ts";
 
 /** An image that a build has used. */
@@ -128,7 +128,7 @@ export class Capture {
   /** Drops images by digest that are there by tag too. @throws BuildError for a name that is none. */
   dropCanonicalDoubles(): void {
     const named = this.images.map((image) => {
-      const ref = parseDockerReference(image.ref);
+      const ref = parseReference(image.ref);
       return {
         image,
         name: `${referenceName(ref)}:${ref.tag ?? "latest"}`,

@@ -1,6 +1,6 @@
 import { BuildError } from "@kiln/base";
 import { formatPlatform, normalizePlatform, type Platform } from "@kiln/oci";
-import { type GoJson, goJsonText } from "../../cache-digest/go-json.ts";
+import { type GoJson, goJsonText, sortedKeys, sortedRecord } from "../../cache-digest/go-json.ts";
 import { imagePurl } from "../purl.ts";
 import type { Capture, GitMaterial } from "./capture.ts";
 import {
@@ -113,7 +113,7 @@ function slsa1(p: Provenance): GoJson {
         configSource: configSource(p.request.configSource, "path"),
         request: parameters(p.request.request, p.compatibilityVersion),
       },
-      internalParameters: sorted({
+      internalParameters: sortedKeys({
         buildConfig: p.buildConfig,
         builderPlatform: p.builderPlatform,
         targetPlatform: p.targetPlatform,
@@ -147,7 +147,7 @@ function slsa02(p: Provenance): GoJson {
     invocation: {
       configSource: configSource(p.request.configSource, "entryPoint"),
       parameters: parameters(p.request.request, p.compatibilityVersion),
-      environment: sorted({
+      environment: sortedKeys({
         platform: p.builderPlatform,
         dockerfileVersion: p.dockerfileVersion || undefined,
         ...p.environment,
@@ -208,25 +208,6 @@ function metadata({ vcs, source, layers, network }: BuildMetadata): GoJson {
 /** A time as Go writes it: no zeros at the end of the fraction. */
 function goTime(ms: number): string {
   return new Date(ms).toISOString().replace(/\.?0+Z$/, "Z");
-}
-
-function sortedRecord(map: ReadonlyMap<string, GoJson>): GoJson {
-  const out: Record<string, GoJson> = Object.create(null);
-  for (const [key, value] of [...map].sort(([a], [b]) => compareKeys(a, b))) out[key] = value;
-  return out;
-}
-
-/** A value that Go has passed through `map[string]any`: keys in order at every depth, numbers as doubles. */
-function sorted(value: GoJson): GoJson {
-  if (typeof value === "bigint") return Number(value);
-  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;
-  if (Array.isArray(value)) return value.map(sorted);
-  const entries = Object.entries(value).filter((entry): entry is [string, GoJson] => entry[1] !== undefined);
-  return sortedRecord(new Map(entries.map(([key, item]) => [key, sorted(item)])));
-}
-
-function compareKeys(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
 /** Fields of the operator's own that can't be set. */
