@@ -8,7 +8,7 @@ import { errorDetailTypes } from "@kiln/api";
 import { Control, type SolveRequest } from "@kiln/api/control";
 import { LLBBridge, ResultSchema } from "@kiln/api/gateway";
 import { BuildError, createDeferred, isBuildError, sleep } from "@kiln/base";
-import { duplexPair, Router } from "@kiln/grpc";
+import { duplexPair, errorFromStatus, Router } from "@kiln/grpc";
 import { Channel } from "@kiln/grpc/client";
 import {
   BuildkitClient,
@@ -66,7 +66,7 @@ function fakeDaemon(opts: { gatewayError?: BuildError; silentStatus?: boolean } 
     return: (request) => {
       const { error } = request;
       gatewayCalls.push(error ? `error ${error.message}` : `return ${request.result?.result.case}`);
-      returned.resolve(error ? new BuildError("unknown", error.message) : undefined);
+      returned.resolve(error ? errorFromStatus(error) : undefined);
       return {};
     },
   });

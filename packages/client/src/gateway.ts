@@ -2,7 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { APICap } from "@kiln/api/apicaps";
 import { LLBBridge, type PongResponse, type Result, type SolveRequestSchema } from "@kiln/api/gateway";
 import type { Channel } from "@kiln/grpc/client";
-import { rpc } from "./rpc-error.ts";
+import { rpc, toRpc } from "./rpc-error.ts";
 
 /** The metadata key that ties gateway calls on the public socket to a build. */
 const BUILD_ID_KEY = "buildkit-controlapi-buildid";
@@ -83,7 +83,9 @@ export class GatewayClient {
   /** Ends the build with an error. */
   async returnError(error: unknown): Promise<void> {
     const { statusFromError } = await import("@kiln/grpc/client");
-    await rpc(this.#channel.unary(LLBBridge.method.return, { error: statusFromError(error) }, this.#call));
+    await rpc(
+      this.#channel.unary(LLBBridge.method.return, { error: statusFromError(toRpc(error)) }, this.#call),
+    );
   }
 }
 

@@ -2,11 +2,23 @@ import { BuildError, errorMessage, isBuildError } from "@kiln/base";
 import { goCodeName } from "@kiln/grpc/client";
 
 const seen = new WeakSet<Error>();
+const received = new WeakMap<Error, BuildError>();
 
 /** A status as BuildKit's clients print it: with the code's name in front, unless that says nothing. */
 export function fromRpc(error: unknown): unknown {
   if (!isBuildError(error) || seen.has(error) || error.code === "unknown") return error;
-  return prefixed(error, goCodeName(error.code));
+  const named = prefixed(error, goCodeName(error.code));
+  received.set(named, error);
+  return named;
+}
+
+/** The error to send back for one that may have come from the peer: then it's the peer's own, without a code's name. */
+export function toRpc(error: unknown): unknown {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    const original = received.get(at);
+    if (original !== undefined) return original;
+  }
+  return error;
 }
 
 /** The same error with `prefix: ` before its text, cancellation included. */

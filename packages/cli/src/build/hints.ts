@@ -24,7 +24,7 @@ export function withMissingFileHint(
 
 /** The path in the messages of a COPY whose source isn't there. */
 function missingPath(message: string): string | undefined {
-  const match = /failed to calculate checksum of ref [^:]+::[^:]+: "?\/?([^":]+)"?: not found/.exec(message);
+  const match = /failed to calculate checksum of ref \S+: "?\/?([^":]+)"?: not found/.exec(message);
   return match?.[1];
 }
 
