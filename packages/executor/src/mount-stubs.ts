@@ -1,4 +1,4 @@
-import { isMissing, type RootDir } from "./root-dir.ts";
+import { errnoOf, isMissing, RootDir } from "./root-dir.ts";
 
 /** Files of its own that every container gets mounted; their mount points are cleaned like those of a step's mounts. */
 const OWN_FILES = ["/etc/resolv.conf", "/etc/hosts"];
@@ -55,22 +55,49 @@ export function removeMountPoints(root: RootDir, paths: readonly string[]): void
   }
 }
 
+/** A mount as far as its mount point is concerned. */
+export interface MountPoint {
+  readonly dest: string;
+  readonly isFile: boolean;
+  /** The directory that is bound there; undefined for another file system. */
+  readonly bound: string | undefined;
+}
+
 /**
- * Makes the mount points of a root file system before the runtime would, so that every runtime leaves the same
- * behind: directories 0755, files empty. Mount points inside other mounts are left to the runtime.
+ * Makes the mount points of a container before the runtime would, so that every runtime leaves the same behind:
+ * directories 0755, files empty. Those inside of other mounts are made in what is bound there; in file systems
+ * that don't outlive the container they are left to the runtime.
  */
-export function makeMountPoints(root: RootDir, mounts: readonly { dest: string; isFile: boolean }[]): void {
-  const dests = mounts.map((mount) => cleanPath(mount.dest)).filter((dest) => dest !== "/");
-  for (const { dest, isFile } of mounts) {
-    const path = cleanPath(dest);
-    if (path === "/" || dests.some((other) => path.startsWith(`${other}/`))) continue;
-    const resolved = root.resolve(path);
-    if (root.lstat(resolved) !== undefined) continue;
+export function makeMountPoints(root: RootDir, mounts: readonly MountPoint[]): void {
+  const points = mounts.map((mount) => ({ ...mount, dest: cleanPath(mount.dest) }));
+  for (const { dest, isFile } of points) {
+    if (dest === "/") continue;
+    const around = points
+      .filter((other) => other.dest !== "/" && dest.startsWith(`${other.dest}/`))
+      .reduce<MountPoint | undefined>(
+        (best, other) => (best && best.dest.length > other.dest.length ? best : other),
+        undefined,
+      );
+    if (around === undefined) makeMountPoint(root, dest, isFile);
+    else if (around.bound !== undefined && !around.isFile) {
+      using inner = new RootDir(around.bound);
+      makeMountPoint(inner, dest.slice(around.dest.length), isFile);
+    }
+  }
+}
+
+function makeMountPoint(root: RootDir, path: string, isFile: boolean): void {
+  const resolved = root.resolve(path);
+  if (root.lstat(resolved) !== undefined) return;
+  try {
     if (!isFile) {
       root.mkdirAll(resolved, 0o755, { uid: 0, gid: 0 });
-      continue;
+      return;
     }
     root.mkdirAll(resolved.slice(0, resolved.lastIndexOf("/")) || "/", 0o755, { uid: 0, gid: 0 });
     root.touch(resolved, 0o755);
+  } catch (error) {
+    // On a read-only file system the runtime is to say so.
+    if (errnoOf(error) !== "EROFS") throw error;
   }
 }

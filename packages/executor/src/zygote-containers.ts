@@ -157,10 +157,10 @@ export class Containers {
     }
     makeMountPoints(
       root,
-      spec.mounts.map(({ destination, type, source }) => ({
-        dest: destination,
-        isFile: type === "bind" && isFile(source),
-      })),
+      spec.mounts.map(({ destination, type, source }) => {
+        const isBind = type === "bind";
+        return { dest: destination, isFile: isBind && isFile(source), bound: isBind ? source : undefined };
+      }),
     );
   }
 
