@@ -24,7 +24,7 @@ const BUILD_ID = "buildkit-controlapi-buildid";
 /** Describing a finished build may take this long. */
 const RECORD_TIMEOUT_MS = 300_000;
 /** Running calls get this long to end when the daemon stops. */
-const STOP_TIMEOUT_MS = 15_000;
+const STOP_TIMEOUT_MS = 12_000;
 
 /**
  * Runs the daemon until it is told to stop. The first SIGINT or SIGTERM stops it in order, a third one at

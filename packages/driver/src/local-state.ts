@@ -1,10 +1,10 @@
 /** What the user's machine remembers about each build: where its context and Dockerfile were. */
-import { BuildError } from "@kiln/base";
+import { BuildError, redactUrls } from "@kiln/base";
 import { goJson } from "@kiln/formats";
 import type { ConfigDir } from "./config-dir.ts";
 import { parseObject } from "./node-group.ts";
 
-/** One build's place on this machine. Paths are absolute, or a remote context's URL. */
+/** One build's place on this machine. Paths are absolute, or a remote context's URL (kept without its password). */
 export interface BuildPlace {
   readonly target: string;
   readonly localPath: string;
@@ -24,8 +24,8 @@ export class LocalState {
     const { builder, node, id } = ref;
     const text = goJson({
       Target: place.target,
-      LocalPath: place.localPath,
-      DockerfilePath: place.dockerfilePath,
+      LocalPath: redactUrls(place.localPath),
+      DockerfilePath: redactUrls(place.dockerfilePath),
       GroupRef: place.groupRef || undefined,
     });
     this.#config.write(`refs/${part(builder)}/${part(node)}/${part(id)}`, text, {

@@ -1,10 +1,21 @@
 import type { FileAction, Op } from "@kiln/api/pb";
-import { BuildError } from "@kiln/base";
+import { BuildError, redactUrls } from "@kiln/base";
 
 const CUSTOM_NAME = "llb.customname";
 
-/** Name of a vertex: the one it was given, or one made from its op. `nameOf` gives that of an input. */
+/**
+ * Name of a vertex: the one it was given, or one made from its op, without passwords of addresses. `nameOf` gives
+ * that of an input.
+ */
 export function vertexName(
+  op: Op,
+  description: Readonly<Record<string, string>>,
+  nameOf: (input: number) => string,
+): string {
+  return redactUrls(rawName(op, description, nameOf));
+}
+
+function rawName(
   op: Op,
   description: Readonly<Record<string, string>>,
   nameOf: (input: number) => string,
