@@ -127,12 +127,23 @@ export interface FrontendResult {
   readonly attestations?: ReadonlyMap<string, readonly FrontendAttestation[]> | undefined;
 }
 
-/** A bundle of statements about a result. */
+/** A statement about a result, or a bundle of them. The built-in frontend makes bundles only. */
 export interface FrontendAttestation {
-  readonly kind: "bundle";
+  readonly kind: "bundle" | "in-toto";
   readonly ref: FrontendRef | undefined;
   readonly metadata: ReadonlyMap<string, Uint8Array>;
   readonly predicateType: string;
+  /** File of the tree; "" when absent. */
+  readonly path?: string | undefined;
+  /** What it speaks of; the result when there are none. */
+  readonly subjects?: readonly FrontendSubject[] | undefined;
+}
+
+/** What a statement speaks of; `self` is the result. */
+export interface FrontendSubject {
+  readonly kind: "self" | "raw";
+  readonly name: string;
+  readonly digests: readonly string[];
 }
 
 /** Where a warning points. */

@@ -105,12 +105,12 @@ function attestationOf(
   take: (ref: FrontendRef | undefined) => ResultProxy | undefined,
 ): Attestation<ResultProxy> {
   return {
-    kind: "bundle",
+    kind: item.kind,
     metadata: item.metadata,
     ref: take(item.ref),
-    path: "",
+    path: item.path ?? "",
     predicateType: item.predicateType,
-    subjects: [],
+    subjects: item.subjects ?? [],
   };
 }
 
@@ -196,10 +196,12 @@ async function solveFor(
       [...result.attestations].map(([key, list]) => [
         key,
         list.map((item) => ({
-          kind: "bundle" as const,
+          kind: item.kind,
           ref: proxies.wrap(item.ref),
           metadata: item.metadata,
           predicateType: item.predicateType,
+          path: item.path,
+          subjects: item.subjects,
         })),
       ]),
     ),
