@@ -22,6 +22,7 @@ export {
   eachTree,
   type ResolveCacheExports,
 } from "./cache-backends/cache-exporter.ts";
+export { shownCacheImports } from "./cache-backends/shown-imports.ts";
 export { ContentHasher } from "./content-hash/content-hasher.ts";
 export type { Exporter, ExporterInstance } from "./exporters/exporter.ts";
 export { createLocalExporter } from "./exporters/files/local-exporter.ts";

@@ -11,7 +11,13 @@ import {
 } from "@kiln/api/control";
 import { StatusSchema } from "@kiln/api/rpcstatus";
 import { redactUrls } from "@kiln/base";
-import { type BuildEnd, buildFailure, type ObservedBuild, type RecordedProvenance } from "@kiln/engine";
+import {
+  type BuildEnd,
+  buildFailure,
+  type ObservedBuild,
+  type RecordedProvenance,
+  shownCacheImports,
+} from "@kiln/engine";
 import { statusFromError } from "@kiln/grpc";
 import type { ContentStore } from "@kiln/store";
 import { recordStatus, STATUS_LOG_TYPE } from "./status-log.ts";
@@ -139,5 +145,7 @@ function descriptor(of: {
 }
 
 function withoutPasswords(attrs: ReadonlyMap<string, string>): Record<string, string> {
-  return Object.fromEntries([...attrs].map(([key, value]) => [key, redactUrls(value)]));
+  const shown = (key: string, value: string): string =>
+    redactUrls(key === "cache-imports" ? shownCacheImports(value) : value);
+  return Object.fromEntries([...attrs].map(([key, value]) => [key, shown(key, value)]));
 }

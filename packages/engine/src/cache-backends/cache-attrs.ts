@@ -11,6 +11,8 @@ export interface AttrSpec<T> {
   readonly otherwise: T;
   /** Environment variable of the daemon that stands in for it. */
   readonly env?: string;
+  /** What may be shown of a value that is, or holds, a secret. */
+  readonly shown?: (value: string) => string;
 }
 
 /** The attributes of a backend, by name. What isn't named here is somebody else's and not looked at. */
@@ -42,6 +44,14 @@ export function readAttrs<S extends AttrSpecs>(
 export function textAttr(otherwise: string, env?: string): AttrSpec<string> {
   return { parse: (value) => value, otherwise, ...(env === undefined ? {} : { env }) };
 }
+
+/** Text that nobody may see: {@link HIDDEN} stands for it in records. */
+export function secretAttr(): AttrSpec<string> {
+  return { ...textAttr(""), shown: () => HIDDEN };
+}
+
+/** What is shown for secrets; Go's `url.Redacted` writes it so. */
+export const HIDDEN = "xxxxx";
 
 /** Text, undefined when it isn't given. */
 export function optionalAttr(env?: string): AttrSpec<string | undefined> {

@@ -5,10 +5,12 @@ import type { OpContext } from "../../op-context.ts";
 import {
   type AttrValues,
   type CacheAttrs,
+  HIDDEN,
   invalid,
   namesAttr,
   optionalAttr,
   readAttrs,
+  secretAttr,
   textAttr,
 } from "../cache-attrs.ts";
 import type { CacheBackend, CacheBackendHost } from "../cache-backend.ts";
@@ -24,24 +26,31 @@ import { AzureCredentials } from "./azure-credentials.ts";
 import { type Authorize, AzureBlobHttp, missingBlob, presigned, withQuery } from "./blob-http.ts";
 import { sharedKey } from "./shared-key.ts";
 
-const SPECS = {
-  account_url: optionalAttr("BUILDKIT_AZURE_STORAGE_ACCOUNT_URL"),
+/** What `type=azblob` takes. */
+export const AZBLOB_ATTRS = {
+  account_url: { ...optionalAttr("BUILDKIT_AZURE_STORAGE_ACCOUNT_URL"), shown: withoutSignature },
   account_name: optionalAttr("BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME"),
   container: textAttr("buildkit-cache", "BUILDKIT_AZURE_STORAGE_CONTAINER"),
   prefix: textAttr("", "BUILDKIT_AZURE_STORAGE_PREFIX"),
   manifests_prefix: textAttr("manifests"),
   blobs_prefix: textAttr("blobs"),
   name: namesAttr("buildkit"),
-  secret_access_key: textAttr(""),
+  secret_access_key: secretAttr(),
 };
 
 const LIMITS = { maxAttempts: 4, delayMs: 1_000, maxDelayMs: 60_000 };
 const UPLOADS_AT_ONCE = 4;
 
-type AzureValues = Omit<AttrValues<typeof SPECS>, "account_url" | "account_name"> & {
+type AzureValues = Omit<AttrValues<typeof AZBLOB_ATTRS>, "account_url" | "account_name"> & {
   readonly account: URL;
   readonly accountName: string;
 };
+
+/** The query of an account's URL is a signature that lets anybody in. */
+function withoutSignature(url: string): string {
+  const at = url.indexOf("?");
+  return at < 0 ? url : `${url.slice(0, at)}?${HIDDEN}`;
+}
 
 /** Caches in Azure Blob Storage (`type=azblob`). */
 export function azblobCache(host: CacheBackendHost): CacheBackend {
@@ -60,7 +69,7 @@ export function azblobCache(host: CacheBackendHost): CacheBackend {
 
 function valuesOf(attrs: CacheAttrs, host: CacheBackendHost): AzureValues {
   try {
-    const values = readAttrs(attrs, SPECS, host.env);
+    const values = readAttrs(attrs, AZBLOB_ATTRS, host.env);
     const { account_url: text } = values;
     if (text === undefined)
       throw invalid(

@@ -9,9 +9,11 @@ import {
   type AttrSpec,
   type AttrValues,
   type CacheAttrs,
+  HIDDEN,
   invalid,
   optionalAttr,
   readAttrs,
+  secretAttr,
   textAttr,
 } from "../cache-attrs.ts";
 import type { CacheBackend, CacheBackendHost } from "../cache-backend.ts";
@@ -45,18 +47,19 @@ const versionAttr: AttrSpec<number> = {
   },
 };
 
-const SPECS = {
+/** What `type=gha` takes. */
+export const GHA_ATTRS = {
   scope: textAttr("buildkit"),
-  token: optionalAttr(),
+  token: { ...optionalAttr(), shown: () => HIDDEN },
   url: textAttr(""),
   url_v2: textAttr(""),
   version: versionAttr,
   timeout: durationAttr,
   repository: textAttr(""),
-  ghtoken: textAttr(""),
+  ghtoken: secretAttr(),
 };
 
-type GhaValues = AttrValues<typeof SPECS>;
+type GhaValues = AttrValues<typeof GHA_ATTRS>;
 
 const INDEX_PATIENCE_MS = 15_000;
 const UPLOADS_AT_ONCE = 4;
@@ -68,7 +71,7 @@ const KEYS_PER_PAGE = 100;
 /** Caches in the cache service of GitHub Actions (`type=gha`), both versions of it. */
 export function ghaCache(host: CacheBackendHost): CacheBackend {
   const open = (attrs: CacheAttrs): GhaStore => {
-    const values = readAttrs(attrs, SPECS);
+    const values = readAttrs(attrs, GHA_ATTRS);
     const service = serviceOf(values);
     const scopes = actionsScopes(service.token, Date.now());
     return new GhaStore({

@@ -13,6 +13,7 @@ import {
   namesAttr,
   optionalAttr,
   readAttrs,
+  secretAttr,
   textAttr,
 } from "../cache-attrs.ts";
 import type { CacheBackend, CacheBackendHost } from "../cache-backend.ts";
@@ -50,7 +51,8 @@ const retryModeAttr: AttrSpec<string> = {
   },
 };
 
-const SPECS = {
+/** What `type=s3` takes. */
+export const S3_ATTRS = {
   bucket: optionalAttr("AWS_BUCKET"),
   region: optionalAttr("AWS_REGION"),
   prefix: textAttr(""),
@@ -60,8 +62,8 @@ const SPECS = {
   touch_refresh: touchAttr,
   endpoint_url: textAttr(""),
   access_key_id: textAttr(""),
-  secret_access_key: textAttr(""),
-  session_token: textAttr(""),
+  secret_access_key: secretAttr(),
+  session_token: secretAttr(),
   use_path_style: lenientFlagAttr(false),
   upload_parallelism: countAttr(4),
   /** Says not to sign Accept-Encoding, which is never done here. */
@@ -71,7 +73,7 @@ const SPECS = {
   retry_max_attempts: countAttr(3),
 };
 
-type S3Values = AttrValues<typeof SPECS>;
+type S3Values = AttrValues<typeof S3_ATTRS>;
 
 /** Caches in S3 and whatever speaks its language (`type=s3`). */
 export function s3Cache(host: CacheBackendHost): CacheBackend {
@@ -90,7 +92,7 @@ export function s3Cache(host: CacheBackendHost): CacheBackend {
 }
 
 function valuesOf(attrs: CacheAttrs, host: CacheBackendHost): S3Values {
-  const values = readAttrs(attrs, SPECS, host.env);
+  const values = readAttrs(attrs, S3_ATTRS, host.env);
   if (values.bucket === undefined) throw invalid("bucket ($AWS_BUCKET) not set for s3 cache");
   if (values.region === undefined) throw invalid("region ($AWS_REGION) not set for s3 cache");
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/.test(values.bucket)) throw invalid("invalid bucket for s3 cache");
