@@ -29,6 +29,7 @@ export async function recordedProvenance(
   const builderId = asked?.get("builder-id");
   const attrs = new Map([
     ["mode", "max"],
+    ["capture-usage", "true"],
     ...(builderId === undefined ? [] : [["builder-id", builderId] as const]),
   ]);
   const options = parseProvenanceOptions(attrs, environment);

@@ -4,6 +4,7 @@ import { BuildError, isCanceled, withSignal } from "@kiln/base";
 import type { ProxyCheck } from "@kiln/executor";
 import { type CachedResult, type Failure, failedVertex, type Job, Solver } from "@kiln/solver";
 import { RequestRecords } from "../attestations/provenance/request-records.ts";
+import { SystemUsage } from "../attestations/provenance/system-usage.ts";
 import type {
   CacheExportEntry,
   CacheExports,
@@ -73,6 +74,8 @@ export interface ObservedBuild {
   readonly request: SolveRequest;
   readonly job: Job<LlbOp, OpResult>;
   readonly bridge: JobBridge;
+  /** How busy the machine is meanwhile, for provenance. */
+  readonly usage?: SystemUsage;
 }
 
 /** How a build ended. */
@@ -181,7 +184,8 @@ export class Engine {
     using bridge = new JobBridge(this.#bridgeHost, builderOfJob(job), request.sessionId, {
       rootRequest: solve,
     });
-    const build: ObservedBuild = { request: { ...request, solve }, job, bridge };
+    using usage = new SystemUsage();
+    const build: ObservedBuild = { request: { ...request, solve }, job, bridge, usage };
     const clientDriven = solve.definition === undefined && solve.frontend === "";
     // clients look for their build at once: register it before anything that takes time
     await using driven = clientDriven

@@ -38,6 +38,8 @@ export interface ProvenanceOptions {
   readonly reproducible: boolean;
   /** Fail when a source can't be named by a digest. */
   readonly completeMaterials: boolean;
+  /** Tell how busy the machine was. */
+  readonly captureUsage: boolean;
   /** Fields that the operator adds. */
   readonly environment: ProvenanceEnvironment;
 }
@@ -85,6 +87,7 @@ export function parseProvenanceOptions(
     builderId: attrs.get("builder-id") ?? "",
     reproducible: flag("reproducible"),
     completeMaterials: flag("complete-materials"),
+    captureUsage: /^(?:1|t|true)$/i.test(attrs.get("capture-usage") ?? ""),
     environment,
   };
 }
@@ -120,7 +123,13 @@ export function createProvenance(subject: ProvenanceSubject, options: Provenance
         invocationId: build.job.uniqueId,
         startedMs: build.job.startedMs,
         finishedMs,
-        metadata: { vcs, source: sourceOf(ref, steps), layers, network: networkOf(capture) },
+        metadata: {
+          vcs,
+          source: sourceOf(ref, steps),
+          layers,
+          systemUsage: options.captureUsage ? await build.usage?.samples() : undefined,
+          network: networkOf(capture),
+        },
         hermetic: materialsComplete && !capture.networkAccess,
         requestComplete,
         materialsComplete,

@@ -45,6 +45,7 @@ export interface BuildMetadata {
   readonly vcs: ReadonlyMap<string, string>;
   readonly source: GoJson | undefined;
   readonly layers: GoJson | undefined;
+  readonly systemUsage?: readonly GoJson[] | undefined;
   readonly network: GoJson | undefined;
 }
 
@@ -201,8 +202,14 @@ function requestJson({ configSource: source, request }: RequestRecord): GoJson {
   return { configSource: configSource(source, "path"), request: parameters(request, 0) };
 }
 
-function metadata({ vcs, source, layers, network }: BuildMetadata): GoJson {
-  return { vcs: vcs.size === 0 ? undefined : sortedRecord(vcs), source, layers, network };
+function metadata({ vcs, source, layers, systemUsage, network }: BuildMetadata): GoJson {
+  return {
+    vcs: vcs.size === 0 ? undefined : sortedRecord(vcs),
+    source,
+    layers,
+    sysUsage: systemUsage === undefined || systemUsage.length === 0 ? undefined : systemUsage,
+    network,
+  };
 }
 
 /** A time as Go writes it: no zeros at the end of the fraction. */

@@ -11,6 +11,7 @@ import { parseProvenanceOptions } from "./create-provenance.ts";
 import { checkProvenanceEnvironment, materialsOf, type Provenance, predicateText } from "./predicate.ts";
 import { filterArgs, minimalRequest, type RequestRecord, requestRecord, sameRequest } from "./request.ts";
 import { RequestRecords } from "./request-records.ts";
+import { SystemUsage, sampleSystem } from "./system-usage.ts";
 
 const DIGEST = `sha256:${"a".repeat(64)}` as const;
 const COMMIT = "1".repeat(40);
@@ -156,6 +157,26 @@ describe("requests", () => {
     forget();
     assert.equal(records.find(input), undefined);
     assert.equal(records.find(create(DefinitionSchema)), undefined);
+  });
+});
+
+describe("system usage", () => {
+  it("is read from the kernel's files", async () => {
+    const files: Record<string, string> = {
+      stat: "cpu  612555 5528 195938 741808 5642 0 2663 608 0 0\ncpu0 1 2 3\nctxt 7\nprocesses 8\nprocs_running 9\n",
+      meminfo: "MemTotal:       100 kB\nMemFree:        50 kB\n",
+      "pressure/cpu":
+        "some avg10=1.50 avg60=0.00 avg300=2.25 total=12\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+    };
+    const source = { read: async (name: string) => files[name], now: () => 0 };
+    const sample = (await sampleSystem(source)) as Record<string, Record<string, unknown>>;
+    assert.equal(sample["cpuStat"]?.["user"], 6125.55);
+    assert.deepEqual(sample["procStat"], { contextSwitches: 7, processCreated: 8, processesRunning: 9 });
+    assert.deepEqual([sample["memoryStat"]?.["total"], sample["memoryStat"]?.["slab"]], [100, null]);
+    assert.deepEqual(sample["cpuPressure"]?.["some"], { avg10: 1.5, avg60: 0, avg300: 2.25, total: 12 });
+    assert.equal(sample["ioPressure"], undefined);
+    using usage = new SystemUsage(source);
+    assert.equal((await usage.samples()).length, 1);
   });
 });
 
