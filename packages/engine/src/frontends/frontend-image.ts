@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { type Definition, SourceOpSchema } from "@kiln/api/pb";
-import { BuildError, errorMessage } from "@kiln/base";
+import { BuildError, errorMessage, wrapError } from "@kiln/base";
 import { loadReplacedImage } from "@kiln/dockerfile";
 import { definitionMessage, image } from "@kiln/llb";
 import {
@@ -65,11 +65,15 @@ const EMPTY: RunConfig = { env: [], entrypoint: [], workingDir: "", labels: new 
 
 async function registryImage({ bridge, signal }: FrontendRequest, source: string): Promise<FrontendImage> {
   const name = formatReference(withDefaultTag(parseReference(source)));
-  const found = await bridge.resolveSourceMetadata(
-    create(SourceOpSchema, { identifier: `docker-image://${name}` }),
-    { platform: undefined, logName: "", resolveMode: "" },
-    signal,
-  );
+  const found = await bridge
+    .resolveSourceMetadata(
+      create(SourceOpSchema, { identifier: `docker-image://${name}` }),
+      { platform: undefined, logName: "", resolveMode: "" },
+      signal,
+    )
+    .catch((error: unknown) => {
+      throw wrapError(error, `failed to resolve source metadata for ${name}`);
+    });
   const { identifier } = found.source;
   if (found.image === undefined) {
     throw new BuildError("unknown", `ref mutated by policy to non-image: ${name} -> ${identifier}`);

@@ -44,7 +44,7 @@ export async function runFrontend(
   const connection = router.accept(ours, { transport: "frontend" });
   const hungUp = new AbortController();
   const stderr = new Tail(how.onStderr);
-  let failure: BuildError | undefined;
+  let failure: unknown;
   let isRunning = true;
   const grace = watchConnection(connection, () => isRunning, gateway, hungUp);
   try {
@@ -55,8 +55,8 @@ export async function runFrontend(
     });
     failure = endFailure(status, stderr.text());
   } catch (error) {
-    signal.throwIfAborted();
-    failure = hungUp.signal.aborted ? closedFailure(stderr.text()) : asBuildError(error);
+    if (signal.aborted) failure = signal.reason;
+    else failure = hungUp.signal.aborted ? closedFailure(stderr.text()) : asBuildError(error);
   } finally {
     isRunning = false;
     clearTimeout(grace.timer);
@@ -84,7 +84,7 @@ function watchConnection(
 }
 
 /** An error that was returned comes before one of the process, and that before a result. */
-async function resultOf(gateway: GatewayBridge, failure: BuildError | undefined): Promise<FrontendResult> {
+async function resultOf(gateway: GatewayBridge, failure: unknown): Promise<FrontendResult> {
   if (!gateway.hasReturned) {
     throw failure ?? new BuildError("unknown", "no result for incomplete build");
   }

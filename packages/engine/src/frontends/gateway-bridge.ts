@@ -113,6 +113,9 @@ export class GatewayBridge implements AsyncDisposable {
     if (result === undefined) throw new BuildError("invalid_argument", "result is required");
     const kept = new Set<ResultProxy>();
     const take = (id: string): ResultProxy | undefined => {
+      if (id !== "" && !this.#refs.has(id)) {
+        throw new BuildError("unknown", `return reference ${id} not found`);
+      }
       const ref = this.#proxy(id);
       if (ref !== undefined) kept.add(ref);
       return ref;

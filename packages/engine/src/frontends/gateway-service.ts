@@ -13,7 +13,7 @@ import {
   ResolveSourceMetaResponseSchema,
 } from "@kiln/api/gateway";
 import { type Platform as PlatformMessage, PlatformSchema, SourceOpSchema } from "@kiln/api/pb";
-import { BuildError } from "@kiln/base";
+import { BuildError, wrapError } from "@kiln/base";
 import { type CallContext, errorFromStatus, type ServiceHandlers } from "@kiln/grpc";
 import type { Platform } from "@kiln/oci";
 import { withBuildCode } from "../solve/wire-code.ts";
@@ -299,11 +299,16 @@ async function resolveImage(
   const source = create(SourceOpSchema, { identifier: `${scheme}://${request.Ref}` });
   if (request.SessionID !== "") source.attrs["oci.session"] = request.SessionID;
   if (request.StoreID !== "") source.attrs["oci.store"] = request.StoreID;
-  const found = await gateway.bridge.resolveSourceMetadata(
-    source,
-    { platform: platformOf(request.Platform), logName: request.LogName, resolveMode: request.ResolveMode },
-    signal,
-  );
+  const platform = platformOf(request.Platform);
+  const found = await gateway.bridge
+    .resolveSourceMetadata(
+      source,
+      { platform, logName: request.LogName, resolveMode: request.ResolveMode },
+      signal,
+    )
+    .catch((error: unknown) => {
+      throw wrapError(error, `failed to resolve source metadata for ${request.Ref}`);
+    });
   if (found.image === undefined) {
     throw new BuildError(
       "invalid_argument",
