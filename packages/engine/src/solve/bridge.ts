@@ -160,7 +160,7 @@ export class JobBridge implements FrontendBridge, Disposable {
       for (const ref of eachRef(result)) await ref.release();
       throw error;
     }
-    this.#register(result);
+    this.#register(result, hasDefinition);
     return result;
   }
 
@@ -254,11 +254,11 @@ export class JobBridge implements FrontendBridge, Disposable {
   }
 
   /** Lets later requests that get these trees as inputs tell where they came from. */
-  #register(result: FrontendResult): void {
+  #register(result: FrontendResult, isOwn: boolean): void {
     const { requests } = this.host;
     if (requests === undefined) return;
     for (const ref of eachRef(result)) {
-      const from = this.bridgeOf(ref);
+      const from = isOwn ? this : this.bridgeOf(ref);
       const record = from && bridgeRequest(from, ref.capture);
       if (record === undefined || ref.definition === undefined) continue;
       this.#registered.push(requests.register(ref.definition, record));
