@@ -1,3 +1,4 @@
+import { DisposableStore } from "@kiln/base";
 import { exportCache } from "@kiln/solver";
 import { CacheChains, inlineRecords } from "@kiln/solver/remote-cache";
 import type { ImmutableRef } from "@kiln/store";
@@ -13,7 +14,12 @@ export function inlineCache(trees: CachedTrees): InlineCache {
       const tree = treeOf(trees, ref);
       if (tree === undefined || layers.digests.length === 0) return undefined;
       const chains = new CacheChains();
-      await exportCache(tree.keys, chains, exportOptions(layers.compression, "min", ctx));
+      await using held = new DisposableStore();
+      const how = { compression: layers.compression, mode: "min" } as const;
+      const hold = (one: ImmutableRef): void => {
+        held.use(one);
+      };
+      await exportCache(tree.keys, chains, exportOptions(how, hold, ctx));
       const records = inlineRecords(chains, layers.digests);
       return records === undefined ? undefined : new TextEncoder().encode(JSON.stringify(records));
     });

@@ -93,7 +93,9 @@ export class S3Client {
 
   /** Makes an object new, so that rules that delete old ones spare it. */
   async touch(key: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
-    const source = { "x-amz-copy-source": `/${encodePath(`${this.#place.bucket}/${key}`)}` };
+    // a colon may stand in it as it is, which is all that not every server decodes
+    const path = encodePath(`${this.#place.bucket}/${key}`).replaceAll("%3A", ":");
+    const source = { "x-amz-copy-source": `/${path}` };
     if (sizeBytes < MAX_COPY_BYTES) {
       const headers = {
         ...source,
