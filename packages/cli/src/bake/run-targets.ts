@@ -18,6 +18,7 @@ import {
 } from "../build/run-build.ts";
 import type { Jobs } from "./jobs.ts";
 import type { StatusMerger } from "./prefix-status.ts";
+import { SharedDirs } from "./shared-dirs.ts";
 
 /** What targets are built with. */
 export interface TargetsEnvironment extends BuildEnvironment {
@@ -39,8 +40,8 @@ export async function runTargets(
   environment: TargetsEnvironment,
 ): Promise<TargetResults> {
   checkLimit(requests, environment.jobs);
-  const run = new TargetsRun(requests, environment);
-  return run.all();
+  await using sharedDirs = new SharedDirs(requests);
+  return await new TargetsRun(requests, environment, sharedDirs).all();
 }
 
 interface TargetState {
@@ -53,6 +54,7 @@ interface TargetState {
 
 class TargetsRun {
   readonly #environment: TargetsEnvironment;
+  readonly #sharedDirs: SharedDirs;
   readonly #states: ReadonlyMap<string, TargetState>;
   readonly #slots: Semaphore;
   readonly #stop = new AbortController();
@@ -60,8 +62,9 @@ class TargetsRun {
   readonly #evaluated = new Set<string>();
   readonly #allEvaluated = createDeferred<void>();
 
-  constructor(requests: readonly BuildRequest[], environment: TargetsEnvironment) {
+  constructor(requests: readonly BuildRequest[], environment: TargetsEnvironment, sharedDirs: SharedDirs) {
     this.#environment = environment;
+    this.#sharedDirs = sharedDirs;
     this.#slots = new Semaphore(environment.jobs.parallel);
     this.#signal = AbortSignal.any([environment.signal, this.#stop.signal]);
     this.#states = new Map(
@@ -131,6 +134,7 @@ class TargetsRun {
             this.#onResult(state, { result, gateway, release: () => slot?.[Symbol.dispose]() }),
           silent: true,
           groupRef,
+          sharedDirs: (client, dirs) => this.#sharedDirs.attrsFor(client, dirs),
         },
       );
     } finally {

@@ -5,7 +5,7 @@ import type { Result } from "@kiln/api/gateway";
 import type { Definition } from "@kiln/api/pb";
 import type { BuildRequest } from "@kiln/bake";
 import { BuildError, DisposableStore, errorMessage, isBuildError } from "@kiln/base";
-import { enabledCaps, type GatewayClient, probe, type SolveResult } from "@kiln/client";
+import { type BuildkitClient, enabledCaps, type GatewayClient, probe, type SolveResult } from "@kiln/client";
 import {
   type Builder,
   type BuilderRegistry,
@@ -75,6 +75,8 @@ export interface BuildLinks {
   readonly silent?: boolean;
   /** Records with one group are of one command. */
   readonly groupRef?: string;
+  /** Frontend attributes for directories, by name, that other builds of the command read, too. */
+  readonly sharedDirs?: (client: BuildkitClient, dirs: ReadonlyMap<string, string>) => Map<string, string>;
 }
 
 /** Resolves nodes for a request, then builds on them. */
@@ -128,6 +130,8 @@ async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<Build
   const facts = { caps, proxyArgs: build.registry.proxyArgs() };
   const solve = solveAttrs(request, facts, { env, spansNodes: build.spansNodes });
   await addInputAttrs(solve, inputs, { ...build, request });
+  const sharedDirs = build.links.sharedDirs?.(node.client, inputs.dirs) ?? [];
+  for (const [key, value] of sharedDirs) solve.attrs.set(key, value);
   const wanted = defaultOutputs(build.outputs, request, build);
   const outputs = finishOutputs(wanted, request, { caps, env });
   const caches = prepareCaches(request, { caps, env });
