@@ -173,18 +173,7 @@ export function minimalRequest(request: RequestParameters): {
     incomplete ||= inner.incomplete;
     return { ...record, request: inner.request };
   };
-  return {
-    request: {
-      ...request,
-      args: new Map(args),
-      secrets: [],
-      ssh: [],
-      inputs: new Map([...request.inputs].map(([name, input]) => [name, scrub(input)])),
-      root: request.root && scrub(request.root),
-    },
-    // evaluated after the records were scrubbed
-    get incomplete() {
-      return incomplete;
-    },
-  };
+  const inputs = new Map([...request.inputs].map(([name, input]) => [name, scrub(input)]));
+  const root = request.root && scrub(request.root);
+  return { request: { ...request, args: new Map(args), secrets: [], ssh: [], inputs, root }, incomplete };
 }
