@@ -22,19 +22,21 @@ export interface ImageConfig {
   readonly rootfs: { readonly diff_ids: readonly string[] };
 }
 
-/** Pulls an image from a registry with skopeo and unpacks it with umoci. */
-export async function unpackFromRegistry(folder: string, reference: string): Promise<UnpackedImage> {
+/** Pulls an image from a registry with skopeo, for a platform or for the machine's, and unpacks it with umoci. */
+export async function unpackFromRegistry(
+  folder: string,
+  reference: string,
+  platform?: string,
+): Promise<UnpackedImage> {
   const work = mkdtempSync(join(folder, "unpacked-"));
   const args = ["copy", "--src-tls-verify=false", `docker://${reference}`, `oci:${work}/layout:image`];
-  await must("skopeo", ["--insecure-policy", ...args]);
-  return unpack(work);
-}
-
-/** Unpacks an archive of `--output type=oci` with umoci. */
-export async function unpackArchive(folder: string, archive: string): Promise<UnpackedImage> {
-  const work = mkdtempSync(join(folder, "unpacked-"));
-  const args = ["copy", `oci-archive:${archive}`, `oci:${work}/layout:image`];
-  await must("skopeo", ["--insecure-policy", ...args]);
+  const [os, arch, variant] = platform?.split("/") ?? [];
+  const chosen = [
+    ["--override-os", os],
+    ["--override-arch", arch],
+    ["--override-variant", variant],
+  ].flatMap(([flag, value]) => (flag !== undefined && value !== undefined ? [flag, value] : []));
+  await must("skopeo", ["--insecure-policy", ...chosen, ...args]);
   return unpack(work);
 }
 

@@ -1,5 +1,5 @@
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
-import { create, toJson } from "@bufbuild/protobuf";
+import { clone, create, toJson } from "@bufbuild/protobuf";
 import {
   FrontendCapSchema,
   FrontendSchema,
@@ -10,7 +10,7 @@ import {
   VertexSchema,
 } from "@kiln/api/errdefs";
 import type { Range, SourceInfo } from "@kiln/api/pb";
-import type { WireDetail } from "@kiln/base";
+import { redactUrls, type WireDetail } from "@kiln/base";
 import { goJsonText, goStruct } from "../cache-digest/go-json.ts";
 
 const PREFIX = "github.com/moby/buildkit/";
@@ -51,12 +51,25 @@ export function subrequestDetail(name: string): WireDetail {
   return detail("errdefs.Subrequest", SubrequestSchema, create(SubrequestSchema, { name }));
 }
 
-/** What a client needs to look into a failed op; written as protobuf's own JSON, unlike the others. */
+/**
+ * What a client needs to look into a failed op; written as protobuf's own JSON, unlike the others. It's kept with the
+ * record of the build, so addresses of sources go without their passwords.
+ */
 export function solveDetail(message: MessageShape<typeof SolveSchema>): WireDetail {
   return {
     typeUrl: `${PREFIX}errdefs.Solve+json`,
-    value: new TextEncoder().encode(JSON.stringify(toJson(SolveSchema, message))),
+    value: new TextEncoder().encode(JSON.stringify(toJson(SolveSchema, withoutPasswords(message)))),
   };
+}
+
+function withoutPasswords(message: MessageShape<typeof SolveSchema>): MessageShape<typeof SolveSchema> {
+  const copy = clone(SolveSchema, message);
+  for (const [key, value] of Object.entries(copy.description)) copy.description[key] = redactUrls(value);
+  const op = copy.op?.op;
+  if (op?.case !== "source") return copy;
+  op.value.identifier = redactUrls(op.value.identifier);
+  for (const [key, value] of Object.entries(op.value.attrs)) op.value.attrs[key] = redactUrls(value);
+  return copy;
 }
 
 /** What a provenance with complete materials lacks. */
