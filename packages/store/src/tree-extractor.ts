@@ -116,7 +116,9 @@ export class TreeExtractor {
       if (!mayStream) await this.#blobs.ensure(record, blob, ctx);
       const staged = await (snapshotter.stage as () => Promise<StagedSnapshot>)();
       try {
-        const to: ApplyTo = { blob, dir: staged.dir, whiteouts: "overlay" };
+        // a layer with nothing below it is mounted as it is: its whiteouts would be seen as devices
+        const isLowest = this.#deps.records.parents(record).length === 0;
+        const to: ApplyTo = { blob, dir: staged.dir, whiteouts: isLowest ? "remove" : "overlay" };
         const result = mayStream
           ? await this.#fetchAndApply(record, to, ctx)
           : await this.#apply(record, to, ctx);

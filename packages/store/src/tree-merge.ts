@@ -72,7 +72,7 @@ class DiffMerger {
 
   #apply(change: Change): void {
     if (change.kind === "unmodified") return;
-    if (change.kind !== "delete") this.#parents(change.path);
+    this.#parents(change.path);
     const path = this.#place(this.#target.dir, change.path);
     if (change.kind === "delete") this.#delete(change.path, path);
     else if (change.stat) this.#put(change.path, path, change.stat);
