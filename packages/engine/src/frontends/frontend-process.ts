@@ -97,7 +97,9 @@ async function resultOf(gateway: GatewayBridge, failure: unknown): Promise<Front
 function endFailure(status: ExitStatus, stderr: string): BuildError | undefined {
   const reason = exitFailure(status, []);
   if (reason === undefined) return undefined;
-  const details = [reason, status.runtimeError, stderr].filter((text) => text !== "");
+  // most runtimes say there too why nothing could be started
+  const said = stderr.includes(status.runtimeError) ? stderr : `${status.runtimeError}\n${stderr}`.trim();
+  const details = [reason, said].filter((text) => text !== "");
   return new BuildError("unknown", details.join(": "), { wire: [exitDetail(status.code)] });
 }
 

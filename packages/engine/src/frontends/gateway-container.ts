@@ -305,8 +305,7 @@ export class GatewayContainer {
     }
     const reason = exitFailure(status, []);
     if (reason !== undefined) {
-      const text = status.runtimeError === "" ? reason : `${reason}: ${status.runtimeError}`;
-      const error = new BuildError("unknown", text, { wire: [exitDetail(status.code)] });
+      const error = new BuildError("unknown", reason, { wire: [exitDetail(status.code)] });
       return { code: status.code === 0 ? UNKNOWN_CODE : status.code, error };
     }
     return { code: 0, error: undefined };
