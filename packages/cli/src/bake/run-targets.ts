@@ -152,14 +152,14 @@ class TargetsRun {
   ): Promise<void> {
     const waitsForAll = this.#environment.jobs.mode === "defer-output";
     if (state.users.length > 0 || waitsForAll) await evaluate(built.result, built.gateway);
+    this.#evaluated.add(state.request.name);
+    if (this.#evaluated.size === this.#states.size) this.#allEvaluated.resolve();
     if (state.users.length > 0) {
       built.release();
       state.result.resolve(linkedInput(built.result));
       await Promise.all(state.users.map((user) => this.#states.get(user)?.done.promise));
     }
     if (!waitsForAll) return;
-    this.#evaluated.add(state.request.name);
-    if (this.#evaluated.size === this.#states.size) this.#allEvaluated.resolve();
     await this.#allEvaluated.promise;
   }
 }
