@@ -17,3 +17,7 @@ export {
   readDefinition,
 } from "./read.ts";
 export type * from "./request.ts";
+export { type BakeConfig, defineBake, definitionFile, type TargetDefinition } from "./tools/define.ts";
+export { type EjectFormat, ejectConfig, ejectPlan } from "./tools/eject.ts";
+export { type GraphSource, graphSvg } from "./tools/graph.ts";
+export { bakeSchema, referencePage } from "./tools/reference.ts";

@@ -1,0 +1,40 @@
+/** JSON. */
+export type PlainJson =
+  | null
+  | string
+  | number
+  | boolean
+  | readonly PlainJson[]
+  | { readonly [key: string]: PlainJson };
+
+type Fields = readonly (readonly [name: string, value: PlainJson])[];
+
+/** Groups and targets with the names of the HCL language; in their texts, `${` and `%{` are escaped. */
+export interface BakeDocument {
+  readonly groups: readonly (readonly [name: string, fields: Fields])[];
+  readonly targets: readonly (readonly [name: string, fields: Fields])[];
+}
+
+function changeTexts(value: PlainJson, change: (text: string) => string): PlainJson {
+  if (typeof value === "string") return change(value);
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map((item: PlainJson) => changeTexts(item, change));
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, changeTexts(item, change)]));
+}
+
+/** Texts so that HCL reads them as they are. */
+export function escapeTexts(value: PlainJson): PlainJson {
+  return changeTexts(value, (text) => text.replaceAll(/[$%]\{/g, (mark) => `${mark[0]}${mark}`));
+}
+
+/** The reverse of {@link escapeTexts}. */
+export function plainTexts(value: PlainJson): PlainJson {
+  return changeTexts(value, (text) => text.replaceAll(/([$%])\1\{/g, (mark) => mark.slice(1)));
+}
+
+/** The document in HCL's JSON syntax. */
+export function documentJson({ groups, targets }: BakeDocument): string {
+  const block = (items: BakeDocument["targets"]): PlainJson =>
+    Object.fromEntries(items.map(([name, fields]) => [name, Object.fromEntries(fields)]));
+  return `${JSON.stringify({ group: block(groups), target: block(targets) }, undefined, 2)}\n`;
+}

@@ -1,0 +1,102 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { test } from "node:test";
+import {
+  type BakeFile,
+  type BakePlan,
+  bakeSchema,
+  defineBake,
+  definitionFile,
+  ejectConfig,
+  ejectPlan,
+  graphSvg,
+  readBake,
+  referencePage,
+} from "../index.ts";
+import { memoryHost } from "../testing/memory-host.ts";
+
+const config = defineBake({
+  groups: { default: ["app"], all: { description: "everything", targets: ["app", "__proto__"] } },
+  targets: {
+    base: { context: "./base", platforms: ["linux/amd64"] },
+    app: {
+      inherits: ["base"],
+      contexts: { base: "target:base" },
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: a text that HCL would take for a template
+      args: { A: "${x} %{y}", N: 1, B: true },
+      cacheFrom: [{ type: "registry", ref: "example.com/c" }, "type=gha"],
+      output: [{ type: "image", name: "x", push: true }],
+      dockerfileInline: 'FROM scratch\nRUN echo "$HOME" \\\n',
+      noCacheFilter: ["a"],
+      resources: { memory: "1g", cpuShares: 5 },
+      tags: ["é:1"],
+    },
+    ["__proto__"]: { tags: ["p"] },
+  },
+});
+
+function planOf(file: BakeFile): BakePlan {
+  const outcome = readBake([file], memoryHost({}), { targets: ["all"] });
+  assert.ok(outcome.ok, outcome.ok ? "" : outcome.failure.message);
+  return outcome.value;
+}
+
+test("typed definitions are read like files", () => {
+  const [, app] = planOf(definitionFile(config)).targets;
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: see above
+  assert.equal(app?.args.get("A"), "${x} %{y}");
+  assert.equal(app?.resources?.cpuShares, 5);
+});
+
+test("ejected definitions mean the same", () => {
+  const plan = planOf(definitionFile(config));
+  const want = plan.print();
+  const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
+  for (const text of [ejectConfig(config, "hcl"), ejectPlan(plan, "hcl")]) {
+    assert.equal(planOf({ name: "docker-bake.hcl", data: encode(text) }).print(), want);
+  }
+  assert.equal(planOf({ name: "docker-bake.json", data: encode(ejectPlan(plan, "json")) }).print(), want);
+});
+
+test("an ejected TypeScript file gives the same object", async () => {
+  const plan = planOf(definitionFile(config));
+  for (const text of [ejectConfig(config, "ts"), ejectPlan(plan, "ts")]) {
+    const script = text.replace(/^import .*\n/, "const defineBake = (config) => config;\n");
+    const loaded = (await import(`data:text/javascript,${encodeURIComponent(script)}`)) as {
+      default: typeof config;
+    };
+    assert.equal(planOf(definitionFile(loaded.default)).print(), plan.print());
+  }
+});
+
+test("the graph shows what feeds what, and markup in names stays text", () => {
+  const svg = graphSvg({
+    targets: [
+      { name: "app", platforms: ["linux/arm64"], contexts: new Map([["b", "target:<base>"]]) },
+      { name: "<base>", contexts: new Map([["a", "target:app"]]) },
+    ],
+  });
+  assert.match(svg, /&lt;base&gt;/);
+  assert.equal(svg.match(/<path/g)?.length, 2);
+  assert.match(graphSvg(planOf(definitionFile(config))), /<path/);
+});
+
+const DOCS = new URL("../../../../docs/reference/", import.meta.url);
+
+test("the reference page and the schema are up to date", () => {
+  const pages = {
+    "bake.md": referencePage(),
+    "bake.schema.json": `${JSON.stringify(bakeSchema(), undefined, 2)}\n`,
+  };
+  for (const [name, text] of Object.entries(pages)) {
+    const path = new URL(name, DOCS);
+    if (process.env.KILN_UPDATE_DOCS === "1") {
+      mkdirSync(DOCS, { recursive: true });
+      writeFileSync(path, text);
+    }
+    assert.ok(existsSync(path), `run this test with KILN_UPDATE_DOCS=1 to write ${name}`);
+    const written = readFileSync(path, "utf8");
+    if (name.endsWith(".json")) assert.deepEqual(JSON.parse(written), JSON.parse(text), name);
+    else assert.equal(written, text, name);
+  }
+});
