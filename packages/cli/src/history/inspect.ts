@@ -31,7 +31,7 @@ function print(ctx: CommandContext, description: RecordDescription, fullRef: str
   if (format === "json") ctx.terminal.stdout.write(`${goJson(description, { indent: "  " })}\n`);
   else if (format !== "pretty") ctx.terminal.stdout.write(`${parseTemplate(format).run(description)}\n`);
   else {
-    const opts = { showsRef: ctx.args[0] === undefined, fullRef, debug: ctx.debug };
+    const opts = { showsRef: ctx.args[0] === undefined, fullRef, debug: ctx.debug, program: ctx.program };
     ctx.terminal.stdout.write(prettyRecord(description, opts));
   }
 }

@@ -32,7 +32,12 @@ const CONFIG_TITLES: readonly (readonly [key: string, title: string])[] = [
 /** The text. */
 export function prettyRecord(
   record: RecordDescription,
-  opts: { readonly showsRef: boolean; readonly fullRef: string; readonly debug: boolean },
+  opts: {
+    readonly showsRef: boolean;
+    readonly fullRef: string;
+    readonly debug: boolean;
+    readonly program: string;
+  },
 ): string {
   const head: [string, string | undefined][] = [
     ["Name", record.Name],
@@ -64,6 +69,7 @@ export function prettyRecord(
   }
   out += errorText(record, opts.debug);
   const [, , ref] = opts.fullRef.split("/");
+  if (opts.program !== "buildx") return `${out}Print build logs: ${opts.program} history logs ${ref}\n`;
   out += `Print build logs: docker buildx history logs ${ref}\n`;
   return `${out}View build in Docker Desktop: docker-desktop://dashboard/build/${opts.fullRef}\n`;
 }
