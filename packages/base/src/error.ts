@@ -116,7 +116,7 @@ export function codeOfNodeError(error: unknown): ErrorCode {
 /** Masks the password in every `scheme://user:password@` of a text (Go's `url.Redacted` writes `xxxxx`). */
 export function redactUrls(text: string): string {
   if (!text.includes("@")) return text;
-  return text.replace(/([a-z][a-z0-9+.-]{0,30}:\/\/[^\s/:@]{0,256}):[^\s/@]{1,4096}@/gi, "$1:xxxxx@");
+  return text.replace(/([a-z][a-z0-9+.-]{0,30}:\/\/[^\s/:@]{0,256}):[^\s/]{1,4096}@/gi, "$1:xxxxx@");
 }
 
 /** Throws for a state that only a bug can produce. Never caught below a request handler. */
