@@ -9,7 +9,7 @@ export interface UnpackedImage {
   readonly bundle: string;
   /** Its root file system. */
   readonly root: string;
-  /** The image's configuration as `skopeo inspect --config` gives it. */
+  /** The image's configuration , as it is in the image. */
   readonly config: ImageConfig;
 }
 
@@ -43,7 +43,7 @@ export async function unpackFromRegistry(
 async function unpack(work: string): Promise<UnpackedImage> {
   const bundle = join(work, "bundle");
   await must("umoci", ["unpack", "--image", `${work}/layout:image`, bundle]);
-  const config = await must("skopeo", ["inspect", "--config", `oci:${work}/layout:image`]);
+  const config = await must("skopeo", ["inspect", "--config", "--raw", `oci:${work}/layout:image`]);
   return { bundle, root: join(bundle, "rootfs"), config: JSON.parse(config) as ImageConfig };
 }
 

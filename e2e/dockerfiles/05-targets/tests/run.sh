@@ -1,0 +1,1 @@
+sh app/main.sh && echo passed
