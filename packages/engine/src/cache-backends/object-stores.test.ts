@@ -341,6 +341,7 @@ test("hostile configs", () => {
     [{ layers: [{ blob: "../../etc/passwd", annotations }] }, /layer of a cache/],
     [{ layers: [{ blob: "sha256:../../../../x", annotations }] }, /layer of a cache/],
     [{ layers: [{ blob: digest, annotations: { ...annotations, size: -1 } }] }, /size is negative/],
+    [{ layers: [{ blob: digest, annotations: { ...annotations, size: 0 } }] }, /missing size/],
     [{ records: [{ digest, inputs: [[{ link: 0 }]] }] }, /looping record/],
     [{ records: [{ digest, inputs: [[{ link: 7 }]] }] }, /invalid record ID: 7/],
     [

@@ -116,6 +116,8 @@ function layerDescriptor({ blob, annotations }: CacheConfigLayer): Descriptor {
   if (annotations === undefined) throw invalidLayer("missing annotations");
   const { diffID = "", createdAt, mediaType, size } = annotations;
   if (diffID === "") throw invalidLayer("missing diffid");
+  // nothing would bound the download
+  if (size === undefined || size === 0) throw invalidLayer("missing size");
   return parseDescriptor(
     {
       mediaType,

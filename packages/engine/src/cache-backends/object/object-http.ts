@@ -28,6 +28,8 @@ export interface RetryLimits {
 }
 
 const MAX_SMALL_BYTES = 32 << 20;
+/** Longest pause in a download. */
+const IDLE_TIMEOUT_MS = 60_000;
 const MAX_ERROR_CHARS = 512;
 const TRANSIENT_STATUSES: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
 
@@ -70,7 +72,7 @@ export class ObjectHttp {
         throw statusError(request, response, await readBody(response.body, MAX_SMALL_BYTES));
       let skip = response.status === 206 ? 0 : from;
       try {
-        for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
+        for await (const chunk of idleLimited(response.body)) {
           const rest = chunk.subarray(Math.min(skip, chunk.length));
           skip -= chunk.length - rest.length;
           offset += rest.length;
@@ -110,6 +112,25 @@ export class ObjectHttp {
     const asked =
       retryAfter !== undefined && /^\d{1,6}$/.test(retryAfter) ? Number(retryAfter) * 1000 : undefined;
     return Math.min(asked ?? this.#limits.delayMs * 2 ** (attempt - 1), this.#limits.maxDelayMs);
+  }
+}
+
+/** The bytes of a body; it breaks off when nothing comes for a while. Whoever reads may take their time. */
+async function* idleLimited(body: HttpResponse["body"]): AsyncGenerator<Uint8Array> {
+  const wait = (): NodeJS.Timeout =>
+    setTimeout(
+      () => body.destroy(new BuildError("deadline_exceeded", "timeout reading response body")),
+      IDLE_TIMEOUT_MS,
+    );
+  let timer = wait();
+  try {
+    for await (const chunk of body) {
+      clearTimeout(timer);
+      yield chunk;
+      timer = wait();
+    }
+  } finally {
+    clearTimeout(timer);
   }
 }
 
