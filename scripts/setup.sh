@@ -47,6 +47,7 @@ if ! command -v npm >/dev/null 2>&1; then
 fi
 stamp=node_modules/.package-lock.json
 if [ ! -f "$stamp" ] || [ package-lock.json -nt "$stamp" ]; then
-  npm ci --no-audit --no-fund
+  # not `npm ci`: it refuses the lock file where a registry lacks optional packages of other platforms
+  npm install --no-save --no-audit --no-fund
   touch "$stamp"
 fi
