@@ -3,6 +3,7 @@ import type { BuildResult } from "../solve/build-results.ts";
 import type { ObservedBuild } from "../solve/engine.ts";
 import { resultPlatforms } from "../solve/result-platforms.ts";
 import { parseAttests } from "./attest-attrs.ts";
+import { rewriteJson } from "./json-text.ts";
 import { createProvenance, parseProvenanceOptions } from "./provenance/create-provenance.ts";
 import type { ProvenanceEnvironment } from "./provenance/predicate.ts";
 import { captureResult } from "./provenance/result-capture.ts";
@@ -39,7 +40,7 @@ export async function recordedProvenance(
     const captured = captureResult(build.bridge, result, id);
     if (ref === undefined || captured === undefined) continue;
     const draft = createProvenance({ build, ref, platform, captured }, options);
-    const text = JSON.stringify(JSON.parse(await draft.text(signal)), undefined, 2);
+    const text = rewriteJson(await draft.text(signal), "  ");
     found.set(result.refs === undefined ? "" : id, {
       predicateType: draft.predicateType,
       predicate: new TextEncoder().encode(text),
