@@ -5,7 +5,7 @@ import { DisposableStore } from "@kiln/base";
 import type { OpContext } from "../../op-context.ts";
 import { invalid } from "../source-attrs.ts";
 import type { SourceSessions } from "../source-sessions.ts";
-import { GitCli as Cli, type GitCli, type GitConfig } from "./git-cli.ts";
+import { GitCli as Cli, type GitCli, type GitConfig, userinfoConfig } from "./git-cli.ts";
 import type { GitRequest } from "./git-request.ts";
 
 /** Token and header for a remote, from the secrets of the build's sessions. Empty without any. */
@@ -62,7 +62,7 @@ export async function openGit(
     await writeFile(knownHostsFile, request.knownSshHosts);
   }
   const git = new Cli({
-    config,
+    config: [...config, ...userinfoConfig(request.remote)],
     advice: request.advice,
     progress: ctx.progress,
     signal: ctx.signal,

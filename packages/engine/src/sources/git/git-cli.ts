@@ -90,8 +90,10 @@ export class GitCli {
     const all: string[] = [];
     if (workTree !== undefined) all.push("--work-tree", workTree);
     if (gitDir !== undefined) all.push("--git-dir", gitDir);
+    const bare = new Map(this.options.config);
+    for (const arg of args) all.push(bare.get(insteadOf(arg)) ?? arg);
     const encoder = (data: Buffer): Uint8Array => Buffer.from(redactUrls(data.toString("latin1")), "latin1");
-    return runProgram("git", [...all, ...args], {
+    return runProgram("git", all, {
       signal,
       env: this.#env(),
       ...(workTree === undefined ? {} : { cwd: workTree }),
@@ -130,6 +132,19 @@ export class GitCli {
     }
     return env;
   }
+}
+
+/**
+ * Configuration that gives an HTTP address its user name and password back. A {@link GitCli} that has it keeps them out
+ * of arguments and of git's own files.
+ */
+export function userinfoConfig(remote: string): GitConfig {
+  const bare = remote.replace(/^(https?:\/\/)[^/?#]*@/i, "$1");
+  return bare === remote ? [] : [[insteadOf(remote), bare]];
+}
+
+function insteadOf(address: string): string {
+  return `url.${address}.insteadOf`;
 }
 
 function sshCommand(knownHostsFile: string | undefined): string {

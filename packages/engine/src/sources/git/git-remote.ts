@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { lstat, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { BuildError, DisposableStore, errorMessage, isBuildError, isCanceled, wrapError } from "@kiln/base";
@@ -118,7 +119,8 @@ async function openShared(
   const { refs } = services;
   const context = refContext(at.ctx);
   let mutable: MutableRef | undefined;
-  for (const id of refs.search(`${REMOTE_KEY}::${remote}`)) {
+  const key = remoteKey(remote);
+  for (const id of refs.search(`${REMOTE_KEY}::${key}`)) {
     if (at.reset) refs.metadataOf(id)?.delete(REMOTE_KEY);
     else mutable ??= await takeMutable(refs, id);
   }
@@ -142,8 +144,14 @@ async function openShared(
     mutable.setCachePolicy("default");
     throw wrapError(error, `failed to init repo at ${path}`);
   }
-  mutable.metadata.setString(REMOTE_KEY, remote, `${REMOTE_KEY}::${remote}`);
+  mutable.metadata.setString(REMOTE_KEY, key, `${REMOTE_KEY}::${key}`);
   return path;
+}
+
+/** What a remote's repository is found by: one with credentials is kept as a hash only. */
+function remoteKey(remote: string): string {
+  if (redactCredentials(remote) === remote) return remote;
+  return createHash("sha256").update(remote).digest("hex");
 }
 
 async function takeMutable(refs: RefManager, id: string): Promise<MutableRef | undefined> {
