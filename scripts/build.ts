@@ -4,7 +4,7 @@
  * Every program is one CommonJS file (it starts faster than ESM); each source file named `*-worker.ts` or
  * `*-zygote.ts` becomes a file of its own beside it, where `entryPath` of the package `sys` finds it.
  */
-import { chmodSync, globSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, globSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { build } from "esbuild";
 
@@ -29,7 +29,8 @@ const ALIASES: Readonly<Record<string, string>> = {
 const IMPORT_META_BANNER = "const __importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
 
 async function bundle(): Promise<void> {
-  rmSync(dist, { recursive: true, force: true });
+  const fresh = `${dist}.new`;
+  rmSync(fresh, { recursive: true, force: true });
   const helpers = globSync("packages/*/src/**/*-{worker,zygote}.ts", { cwd: root });
   const entryPoints = new Map(Object.entries(PROGRAMS));
   for (const file of helpers) {
@@ -40,7 +41,7 @@ async function bundle(): Promise<void> {
   await build({
     absWorkingDir: root,
     entryPoints: Object.fromEntries(entryPoints),
-    outdir: dist,
+    outdir: fresh,
     outExtension: { ".js": ".cjs" },
     bundle: true,
     platform: "node",
@@ -52,6 +53,12 @@ async function bundle(): Promise<void> {
     banner: { js: IMPORT_META_BANNER },
     supported: { using: true },
   });
+  // programs that run keep their files until the new ones are there
+  const old = `${dist}.old`;
+  rmSync(old, { recursive: true, force: true });
+  if (existsSync(dist)) renameSync(dist, old);
+  renameSync(fresh, dist);
+  rmSync(old, { recursive: true, force: true });
 }
 
 /**

@@ -76,5 +76,8 @@ if (problems.length > 0) {
   console.error(`The demo can't run:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
   process.exitCode = 1;
 } else {
-  await demo();
+  await demo().catch((error: unknown) => {
+    console.error(`The demo failed: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = 1;
+  });
 }

@@ -201,13 +201,13 @@ function cacheImportsOf(opts: ReadonlyMap<string, string>): CacheImport[] {
 }
 
 function parseCacheImports(json: string): CacheImport[] {
-  const fail = (what: string): Problem =>
-    new Problem(`failed to unmarshal cache-imports (${quoteGo(json)}): ${what}`);
+  const fail = (what: string): Problem => new Problem(`failed to unmarshal cache-imports: ${what}`);
   let parsed: unknown;
   try {
     parsed = JSON.parse(json);
   } catch (error) {
-    throw fail(error instanceof Error ? error.message : String(error));
+    // the engine's message quotes the text, which may hold keys of a cache
+    throw fail(error instanceof SyntaxError ? "not JSON" : String(error));
   }
   if (!Array.isArray(parsed)) throw fail("not a list");
   return parsed.map((entry: unknown) => {

@@ -15,6 +15,7 @@ const HIDDEN: ReadonlySet<ErrorCode> = new Set([
   "aborted",
   "out_of_range",
   "data_loss",
+  "unavailable",
   "unauthenticated",
 ]);
 
