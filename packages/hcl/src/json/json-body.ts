@@ -31,7 +31,7 @@ export function parseHclJson(source: Uint8Array | string, filename: string): Par
   const bom = text.startsWith("\ufeff") ? 1 : 0;
   const { node, diagnostics } = parseJsonNode(text.slice(bom), filename);
   const problems = [...diagnostics];
-  if (problems.length === 0 && node.kind !== "object" && node.kind !== "array") {
+  if (node.kind !== "object" && node.kind !== "array") {
     problems.push(
       errorAt(
         "Root value must be object",
