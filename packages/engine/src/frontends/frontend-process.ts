@@ -131,7 +131,6 @@ class Tail {
   /** The last lines, without control characters. */
   text(): string {
     const text = this.#kept.toString("utf8");
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
     return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g, "").trim();
   }
 }
