@@ -8,7 +8,7 @@ interface Flight {
 
 /**
  * Runs work once for all who ask for it at the same time. It is cancelled when the last of them has given up;
- * progress goes to everybody. The session is that of the first one.
+ * who asks then waits for its end before it is done anew. Progress goes to everybody. The session is that of the first one.
  */
 export class Flights {
   readonly #flights = new Map<string, Flight>();
@@ -40,7 +40,10 @@ export class Flights {
     const onProgress = (progress: BlobProgress): void => {
       for (const passenger of passengers) passenger.onProgress?.(progress);
     };
-    const promise = work({ ...ctx, signal: controller.signal, onProgress });
+    // one that was cancelled may still be at it: two at a time would get into each other's way
+    const earlier = this.#flights.get(key)?.promise;
+    const begin = (): Promise<T> => work({ ...ctx, signal: controller.signal, onProgress });
+    const promise = earlier === undefined ? begin() : earlier.then(begin, begin);
     const flight: Flight = { promise, controller, passengers };
     this.#flights.set(key, flight);
     const land = (): void => {
