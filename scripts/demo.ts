@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { runImage, unpackFromRegistry } from "../e2e/support/image-run.ts";
 import { BIN } from "../e2e/support/kilnd.ts";
-import { run } from "../e2e/support/run.ts";
+import { killRunning, run } from "../e2e/support/run.ts";
 import { openTestBed, type TestBed } from "../e2e/support/test-bed.ts";
 
 const EXAMPLE = join(import.meta.dirname, "..", "examples", "demo");
@@ -37,6 +37,19 @@ function say(text: string): void {
   process.stdout.write(`\n\x1b[1m==> ${text}\x1b[0m\n`);
 }
 
+let stopped = false;
+
+/** Ends what runs; the demo then fails where it is and takes everything away. */
+function stop(): void {
+  process.stderr.write("\nstopping …\n");
+  stopped = true;
+  void killRunning();
+}
+
+function goOn(): void {
+  if (stopped) throw new Error("stopped");
+}
+
 /** Builds and pushes the example, showing kiln's own progress; gives the seconds it took. */
 async function build(bed: TestBed, tag: string): Promise<number> {
   const begin = performance.now();
@@ -50,25 +63,22 @@ async function build(bed: TestBed, tag: string): Promise<number> {
 async function demo(): Promise<void> {
   say("Starting a registry on the loopback with a busybox image, and kilnd");
   await using bed = await openTestBed("demo");
-  const stop = () => {
-    process.stderr.write("\nstopping …\n");
-    void Promise.resolve(bed[Symbol.asyncDispose]()).finally(() => process.exit(130));
-  };
-  process.once("SIGINT", stop).once("SIGTERM", stop);
+  goOn();
   const tag = `${bed.registry.host}/demo:latest`;
   say(`kiln build --push -t ${tag} examples/demo`);
   const first = await build(bed, tag);
+  goOn();
   say("Pulling it back with skopeo, running it with crun");
   const image = await unpackFromRegistry(bed.folder, tag);
   const { code, stdout, stderr } = await runImage(image);
   if (code !== 0) throw new Error(`the image's command ended with ${code}: ${stderr}`);
   process.stdout.write(stdout);
+  goOn();
   say("Building it again");
   const second = await build(bed, tag);
   say(
     `First build ${first.toFixed(1)} s, second ${second.toFixed(1)} s. Everything has been taken away again.`,
   );
-  process.removeListener("SIGINT", stop).removeListener("SIGTERM", stop);
 }
 
 const problems = await missing();
@@ -76,8 +86,9 @@ if (problems.length > 0) {
   console.error(`The demo can't run:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
   process.exitCode = 1;
 } else {
+  process.on("SIGINT", stop).on("SIGTERM", stop);
   await demo().catch((error: unknown) => {
-    console.error(`The demo failed: ${error instanceof Error ? error.message : String(error)}`);
-    process.exitCode = 1;
+    if (!stopped) console.error(`The demo failed: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = stopped ? 130 : 1;
   });
 }

@@ -43,8 +43,8 @@ export async function startRegistry(folder: string): Promise<LocalRegistry> {
   );
   const log = openSync(join(folder, "registry.log"), "a");
   const program = startProgram("docker-registry", ["serve", config], { log });
-  for (let attempt = 0; !(await answers(host)); attempt++) {
-    if (program.ended() || attempt >= START_ATTEMPTS) {
+  for (let attempt = 0; program.ended() !== undefined || !(await answers(host)); attempt++) {
+    if (program.ended() !== undefined || attempt >= START_ATTEMPTS) {
       await program.stop("SIGKILL");
       throw new Error(`docker-registry doesn't answer, see ${join(folder, "registry.log")}`);
     }

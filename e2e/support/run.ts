@@ -21,14 +21,27 @@ export interface RunResult {
 
 const DEFAULT_TIMEOUT_MS = 180_000;
 
+/** Programs that haven't ended yet. */
+const running = new Map<ChildProcess, Promise<void>>();
+
+/** Kills whatever `run` and `start` have started, and waits for the ends. */
+export async function killRunning(): Promise<void> {
+  for (const child of running.keys()) killGroup(child.pid);
+  await Promise.all(running.values());
+}
+
 /** Starts a program in a process group of its own, so that all of it can be killed. */
 export function start(program: string, args: readonly string[], options: RunOptions = {}): ChildProcess {
-  return spawn(program, args, {
+  const child = spawn(program, args, {
     cwd: options.cwd,
     env: { ...process.env, ...options.env },
     detached: true,
     stdio: ["pipe", "pipe", "pipe"],
   });
+  const ended = new Promise<void>((resolve) => child.on("close", () => resolve()));
+  running.set(child, ended);
+  child.on("close", () => running.delete(child));
+  return child;
 }
 
 /** Kills a program with all of its process group; one that has ended already is no error. */
