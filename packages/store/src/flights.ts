@@ -42,7 +42,10 @@ export class Flights {
     };
     // one that was cancelled may still be at it: two at a time would get into each other's way
     const earlier = this.#flights.get(key)?.promise;
-    const begin = (): Promise<T> => work({ ...ctx, signal: controller.signal, onProgress });
+    const begin = async (): Promise<T> => {
+      controller.signal.throwIfAborted();
+      return await work({ ...ctx, signal: controller.signal, onProgress });
+    };
     const promise = earlier === undefined ? begin() : earlier.then(begin, begin);
     const flight: Flight = { promise, controller, passengers };
     this.#flights.set(key, flight);
