@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Control } from "@kiln/api/control";
 import { LLBBridge } from "@kiln/api/gateway";
-import { BuildError, DisposableStore } from "@kiln/base";
+import { BuildError, DisposableStore, sleep } from "@kiln/base";
 import { type Engine, gatewayHandlers, recordedProvenance } from "@kiln/engine";
 import { startZygote } from "@kiln/executor";
 import { addReflection, HealthStatus, type ListenAddress, type Listener, listen, Router } from "@kiln/grpc";
@@ -25,6 +25,8 @@ const BUILD_ID = "buildkit-controlapi-buildid";
 const RECORD_TIMEOUT_MS = 300_000;
 /** Running calls get this long to end when the daemon stops. */
 const STOP_TIMEOUT_MS = 12_000;
+/** Steps get this long to clean up after that. */
+const CLEANUP_TIMEOUT_MS = 4_000;
 
 /**
  * Runs the daemon until it is told to stop. The first SIGINT or SIGTERM stops it in order, a third one at
@@ -81,6 +83,8 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
   for (const listener of listeners) await listener.close();
   history.stop();
   await router.close({ timeoutMs: STOP_TIMEOUT_MS });
+  // Builds whose clients have left may still be taking their steps' mounts away.
+  await Promise.race([engine.stop(), sleep(CLEANUP_TIMEOUT_MS)]);
   return 0;
 }
 

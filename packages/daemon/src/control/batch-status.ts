@@ -1,5 +1,8 @@
 import type { SolveStatus } from "@kiln/solver";
 
+/** Progress may wait this long for more of it. */
+export const STATUS_DELAY_MS = 20;
+
 /**
  * Puts together what follows within `delayMs`, in order. A vertex that only looks at its cache key before it
  * is made has two short intervals; shown as they come, clients would print it as done twice.

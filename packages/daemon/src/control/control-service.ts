@@ -22,12 +22,9 @@ import type { CallContext, ServiceHandlers } from "@kiln/grpc";
 import type { SessionManager } from "@kiln/session";
 import type { PruneOptions, Store, UsageInfo } from "@kiln/store";
 import type { History } from "../history/history.ts";
-import { batchStatus } from "./batch-status.ts";
+import { batchStatus, STATUS_DELAY_MS } from "./batch-status.ts";
 import { solveRequestOf } from "./solve-request.ts";
 import { statusResponses } from "./status-wire.ts";
-
-/** Progress may wait this long for more of it. */
-const STATUS_DELAY_MS = 20;
 
 /** What the control API works with. */
 export interface ControlHost {

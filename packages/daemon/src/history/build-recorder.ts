@@ -20,6 +20,7 @@ import {
 } from "@kiln/engine";
 import { statusFromError } from "@kiln/grpc";
 import type { ContentStore } from "@kiln/store";
+import { batchStatus, STATUS_DELAY_MS } from "../control/batch-status.ts";
 import { recordStatus, STATUS_LOG_TYPE } from "./status-log.ts";
 
 /** BuildKit's spelling of the type. */
@@ -53,7 +54,10 @@ export class BuildRecorder {
       ),
       CreatedAt: timestampNow(),
     });
-    this.#progress = recordStatus(content, build.job.status(new AbortController().signal));
+    this.#progress = recordStatus(
+      content,
+      batchStatus(build.job.status(new AbortController().signal), STATUS_DELAY_MS),
+    );
     // looked at when the build ends; until then a failure must not count as unhandled
     this.#progress.catch(() => undefined);
   }
