@@ -10,11 +10,11 @@ import {
   type Node,
   parseAllDocuments,
   type YAMLMap,
-  type YAMLParseError,
 } from "yaml";
 import { fail } from "../problem.ts";
 import { isMap, type Tree, type TreeMap, type TreePath } from "./tree.ts";
 import { plainScalar } from "./yaml-scalar.ts";
+import { syntaxProblem } from "./yaml-syntax.ts";
 
 /** One YAML document of a Compose file. */
 export interface ComposeDocument {
@@ -42,41 +42,6 @@ export function readYaml(data: Uint8Array): ComposeDocument[] {
   });
   if (!Array.isArray(documents)) return [];
   return documents.map((document) => new Reader(document, text, lines).read());
-}
-
-/** What is wrong with a file, as Go's YAML library says it. Places are those of its scanner. */
-function syntaxProblem(text: string, lines: LineCounter, error: YAMLParseError): string {
-  const [start] = error.pos;
-  const place = (offset: number): string => {
-    const { line, col } = lines.linePos(offset);
-    return col > 1 ? `line ${line}, column ${col}` : `line ${line}`;
-  };
-  const token = `while scanning for the next token at ${place(start)}: found character that cannot start any token`;
-  const quoted = (offset: number): string => `while scanning a quoted scalar at ${place(offset)}`;
-  switch (error.code) {
-    case "TAB_AS_INDENT":
-    case "BAD_SCALAR_START":
-      return token;
-    case "BLOCK_AS_IMPLICIT_KEY":
-    case "MULTILINE_IMPLICIT_KEY": {
-      const colon = start + Math.max(text.slice(start).search(/:(?:\s|$)/), 0);
-      return `${place(colon)}: mapping values are not allowed in this context`;
-    }
-    case "BAD_DQ_ESCAPE":
-      return `${quoted(text.lastIndexOf('"', start - 1))}: ${place(start)}: found unknown escape character`;
-    default:
-  }
-  if (error.message.startsWith("Missing closing")) {
-    const sign = error.message.includes('"quote') ? '"' : "'";
-    const end = `line ${text.split("\n").length}`;
-    return `${quoted(text.lastIndexOf(sign, start - 1))}: ${end}: found unexpected end of stream`;
-  }
-  if (error.message.startsWith("Unexpected block-seq-ind")) {
-    return `${place(start)}: block sequence entries are not allowed in this context`;
-  }
-  const inList = /flow seq/i.test(error.message);
-  const inFlow = inList ? "did not find expected ',' or ']'" : "did not find expected ',' or '}'";
-  return `${place(start)}: ${/flow (?:seq|map)/i.test(error.message) ? inFlow : "did not find expected key"}`;
 }
 
 class Reader {
