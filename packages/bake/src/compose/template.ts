@@ -14,7 +14,7 @@ export class InvalidTemplateError extends Error {
   }
 }
 
-const PATTERN = /\$(?:(\$)|([_a-z][_a-z0-9]*)|\{(?:([_a-z][_a-z0-9]*(?::?[-+?].*)?)\}|()))/gi;
+const NAME = /[_a-z][_a-z0-9]*/iy;
 const MAX_DEPTH = 200;
 
 type Operator = (
@@ -38,50 +38,67 @@ function required(isMissing: (value: string | undefined) => boolean): Operator {
 const unset = (value: string | undefined): boolean => value === undefined;
 const emptyOrUnset = (value: string | undefined): boolean => value === undefined || value === "";
 
-const OPERATORS: readonly (readonly [sign: string, operator: Operator])[] = [
+const SIGN = /:?[-+?]/y;
+
+const OPERATORS: ReadonlyMap<string, Operator> = new Map<string, Operator>([
   [":?", required(emptyOrUnset)],
   ["?", required(unset)],
   [":-", (_name, rest, value, expand) => (emptyOrUnset(value) ? expand(rest) : (value ?? ""))],
   ["-", (_name, rest, value, expand) => (value === undefined ? expand(rest) : value)],
   [":+", (_name, rest, value, expand) => (emptyOrUnset(value) ? (value ?? "") : expand(rest))],
   ["+", (_name, rest, value, expand) => (value === undefined ? "" : expand(rest))],
-];
+]);
 
 /** Puts variables into a text: `$NAME`, `${NAME}`, `${NAME:-default}` and the other forms; `$$` is a dollar. */
 export function substitute(template: string, lookup: Lookup): string {
-  return expandText(template, lookup, 0);
+  return template.includes("$") ? expandText(template, lookup, 0) : template;
+}
+
+function matchAt(pattern: RegExp, text: string, at: number): string {
+  pattern.lastIndex = at;
+  return pattern.exec(text)?.[0] ?? "";
 }
 
 function expandText(template: string, lookup: Lookup, depth: number): string {
-  if (!template.includes("$")) return template;
   if (depth > MAX_DEPTH) fail("variables are nested too deeply");
-  return template.replace(PATTERN, (whole, escaped?: string, named?: string, braced?: string) => {
-    if (escaped !== undefined) return "$";
-    if (named !== undefined) return lookup(named) ?? "";
-    if (braced === undefined) throw new InvalidTemplateError(template);
-    return expandBraced(whole, lookup, depth);
-  });
+  const parts: string[] = [];
+  let done = 0;
+  for (let at = template.indexOf("$"); at >= 0; at = template.indexOf("$", done)) {
+    const { text, end } = expandAt(template, at, (inner) => expandText(inner, lookup, depth + 1), lookup);
+    parts.push(template.slice(done, at), text);
+    done = end;
+  }
+  return parts.join("") + template.slice(done);
 }
 
-/** The match reaches to the last brace of its line; what follows the first complete one is text again. */
-function expandBraced(whole: string, lookup: Lookup, depth: number): string {
-  const end = closingBrace(whole);
-  const first = end < 0 ? whole : whole.slice(0, end + 1);
-  const rest = end < 0 ? "" : whole.slice(end + 1);
-  const inner = /^\$\{([_a-z][_a-z0-9]*(?::?[-+?].*)?)\}$/i.exec(first)?.[1];
-  if (inner === undefined) throw new InvalidTemplateError(whole);
-  const found = OPERATORS.map(([sign, operator]) => ({ sign, operator, at: whole.indexOf(sign) }))
-    .filter(({ at }) => at >= 0)
-    .sort((a, b) => a.at - b.at)[0];
-  if (found === undefined || !inner.includes(found.sign)) {
-    return (lookup(inner) ?? "") + expandText(rest, lookup, depth + 1);
+interface Expanded {
+  readonly text: string;
+  /** Where the text after the variable starts. */
+  readonly end: number;
+}
+
+type Expand = (text: string) => string;
+
+/** Reads what a dollar starts. One that starts nothing stays. */
+function expandAt(template: string, at: number, expand: Expand, lookup: Lookup): Expanded {
+  const next = template[at + 1];
+  if (next === "$") return { text: "$", end: at + 2 };
+  if (next !== "{") {
+    const name = matchAt(NAME, template, at + 1);
+    return name === "" ? { text: "$", end: at + 1 } : { text: lookup(name) ?? "", end: at + 1 + name.length };
   }
-  const at = inner.indexOf(found.sign);
-  const name = inner.slice(0, at);
-  const value = found.operator(name, inner.slice(at + found.sign.length), lookup(name), (text) =>
-    expandText(text, lookup, depth + 1),
-  );
-  return value + expandText(rest, lookup, depth + 1);
+  const name = matchAt(NAME, template, at + 2);
+  const after = at + 2 + name.length;
+  if (name === "") throw new InvalidTemplateError(template);
+  if (template[after] === "}") return { text: lookup(name) ?? "", end: after + 1 };
+  const sign = matchAt(SIGN, template, after);
+  const line = template.indexOf("\n", after);
+  const last = template.lastIndexOf("}", line < 0 ? template.length : line);
+  if (sign === "" || last < after + sign.length) throw new InvalidTemplateError(template);
+  const length = closingBrace(template.slice(at, last + 1));
+  const end = length < 0 ? last + 1 : at + length + 1;
+  const operator = OPERATORS.get(sign)!;
+  return { text: operator(name, template.slice(after + sign.length, end - 1), lookup(name), expand), end };
 }
 
 function closingBrace(text: string): number {

@@ -39,9 +39,14 @@ function parserPlace({ line, col }: { readonly line: number; readonly col: numbe
   return col > 1 ? `line ${line - 1}, column ${col}` : `line ${line - 1}`;
 }
 
+/** How far back to look for the bracket that a mistake is in. */
+const MAX_CONTEXT = 10_000;
+
 function parserProblem(text: string, lines: LineCounter, error: YAMLParseError): string {
   const [start] = error.pos;
-  const open = openBracket(text.slice(0, start));
+  const from = Math.max(0, start - MAX_CONTEXT);
+  const bracket = openBracket(text.slice(from, start));
+  const open = bracket < 0 ? -1 : from + bracket;
   if (open >= 0) {
     const [kind, end] = text[open] === "[" ? ["sequence", "]"] : ["mapping", "}"];
     const places = `${parserPlace(lines.linePos(open))}: ${parserPlace(lines.linePos(start))}`;
