@@ -69,6 +69,7 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
   readonly #actives = new Map<string, OpState<TOp, TResult>>();
   readonly #requests = new Map<number, OpenRequest<TResult>>();
   readonly #tasks = new Map<number, AbortController>();
+  readonly #running = new Map<number, Promise<void>>();
   readonly #newId: () => string;
   #jobAdded: Deferred<void> = createDeferred();
   #lastRequest = 0;
@@ -405,13 +406,23 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
     const abort = new AbortController();
     this.#tasks.set(command.task, abort);
     const needed = this.jobsOf(command.op).map((job) => ({ job, departures: job.departures }));
-    void runTask(this.contexts, command, abort.signal).then((end) => {
+    const work = runTask(this.contexts, command, abort.signal).then((end) => {
       this.#tasks.delete(command.task);
+      this.#running.delete(command.task);
       // what fails because one client has left is done again for those that stay
       const left = needed.some(({ job, departures }) => job.departures !== departures);
       this.core.taskEnded(command.task, end.kind === "failed" && left ? { ...end, retry: true } : end);
       this.#pump();
     });
+    this.#running.set(command.task, work);
+  }
+
+  /** Stops all work and waits until each task has cleaned up. For the end of a process: jobs must be over. */
+  async stop(): Promise<void> {
+    while (this.#running.size > 0) {
+      for (const task of this.#tasks.values()) task.abort(canceledError());
+      await Promise.all(this.#running.values());
+    }
   }
 
   #warn(op: OpState<TOp, TResult>, error: unknown, what: string): void {

@@ -172,6 +172,11 @@ export class Engine {
     return this.#solver.load.vertices;
   }
 
+  /** Stops all steps and waits until each has cleaned up; for the end of the daemon. */
+  stop(): Promise<void> {
+    return this.#solver.stop();
+  }
+
   /** Solves and exports. @returns `SolveResponse.ExporterResponse`. */
   async solve(request: SolveRequest, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
     const compatibilityVersion = checkCompatibility(request.compatibilityVersion);
