@@ -83,6 +83,10 @@ esac
 KILN_ARGV0=\${0##*/}
 export KILN_ARGV0
 dist=$here/../dist
+if [ -w "$dist" ]; then
+  NODE_COMPILE_CACHE=\${NODE_COMPILE_CACHE:-$dist/compile-cache}
+  export NODE_COMPILE_CACHE
+fi
 for node in "$here"/../node_modules/node-linux-*/bin/node; do
   [ -x "$node" ] && exec "$node" "$dist/$program.cjs" "$@"
 done
