@@ -6,6 +6,9 @@ import { addToHeaders, Metadata, type MetadataInit } from "./metadata.ts";
 import { statusFromError, trailersOfStatus } from "./status.ts";
 import { maxTimerMs, parseTimeout } from "./timeout.ts";
 
+/** How long a client that goes on sending after the end of a call is put up with. */
+const RESET_DELAY_MS = 1_000;
+
 /** Who is at the other end of a call. */
 export interface Peer {
   /** `unix`, `tcp`, `tls`, or what {@link Router.accept} was told. */
@@ -118,10 +121,17 @@ export class ServerStream implements CallContext {
     stream.end();
   }
 
-  /** After the status: tells a client that still sends to stop. */
+  /**
+   * After the status: tells a client that still sends to stop. Clients do so by themselves when they get the
+   * status; a reset that comes before the trailers have left (a write to the connection may be under way)
+   * takes them back, and the client would see a call without an end.
+   */
   #reset(): void {
     const stream = this.#stream;
-    if (!stream.readableEnded && !stream.closed) setImmediate(() => stream.close(0));
+    if (stream.readableEnded || stream.closed) return;
+    const timer = setTimeout(() => stream.close(0), RESET_DELAY_MS);
+    timer.unref();
+    stream.once("close", () => clearTimeout(timer));
   }
 
   #onEnd(): void {
