@@ -90,7 +90,7 @@ fi
 for node in "$here"/../node_modules/node-linux-*/bin/node; do
   [ -x "$node" ] && exec "$node" "$dist/$program.cjs" "$@"
 done
-command -v node >/dev/null || { echo "kiln needs Node 24 or newer: install it or run npm ci" >&2; exit 1; }
+command -v node >/dev/null || { echo "kiln needs Node 24 or newer: install it, or run make setup" >&2; exit 1; }
 exec node "$dist/$program.cjs" "$@"
 `;
 }

@@ -17,10 +17,8 @@ export interface DaemonConfig {
   readonly tls: { readonly cert: string; readonly key: string; readonly ca: string };
   readonly socketOwner: { readonly uid: number | undefined; readonly group: string | undefined };
   readonly log: { readonly format: "text" | "json"; readonly level: string };
-  readonly debugAddress: string;
   readonly entitlements: readonly string[];
   readonly proxyNetwork: boolean;
-  readonly otelSocketPath: string;
   readonly cdi: {
     readonly disabled: boolean;
     readonly specDirs: readonly string[];
@@ -184,6 +182,8 @@ function configOf(raw: OptionValues, file: Record<string, unknown>, env: Env): D
   const paths = defaultPaths(rootless, env);
   const warnings: string[] = [];
   if (raw.has("trace")) warnings.push("--trace is deprecated, use --log-level=trace");
+  // a warning and no refusal: files that set it are common, and builds come out the same without traces
+  if (raw.has("otelSocketPath")) warnings.push("--otel-socket-path has no effect: traces are not supported");
   const debug = values.flag("debug", false);
   const level = values.flag("trace", false) ? "trace" : debug ? "debug" : values.text("logLevel", "info");
   const format = values.text("logFormat", "text");
@@ -209,10 +209,8 @@ function configOf(raw: OptionValues, file: Record<string, unknown>, env: Env): D
           : undefined,
     },
     log: { format, level },
-    debugAddress: values.text("debugAddr", ""),
     entitlements: checkedEntitlements(values.list("entitlements")),
     proxyNetwork: values.flag("proxyNetwork", false),
-    otelSocketPath: values.text("otelSocketPath", paths.otel),
     cdi: cdiOf(values, file),
     provenanceEnvDir: values.text("provenanceEnvDir", "/etc/buildkit/provenance.d"),
     dns: {
@@ -237,7 +235,6 @@ function configOf(raw: OptionValues, file: Record<string, unknown>, env: Env): D
 interface DefaultPaths {
   readonly root: string;
   readonly address: string;
-  readonly otel: string;
   readonly cniConfig: string;
 }
 
@@ -246,7 +243,6 @@ function defaultPaths(rootless: boolean, env: Env): DefaultPaths {
     return {
       root: "/var/lib/buildkit",
       address: "unix:///run/buildkit/buildkitd.sock",
-      otel: "/run/buildkit/otel-grpc.sock",
       cniConfig: "/etc/buildkit/cni.json",
     };
   }
@@ -258,7 +254,6 @@ function defaultPaths(rootless: boolean, env: Env): DefaultPaths {
   return {
     root: join(data, "buildkit"),
     address: `unix://${join(runtime, "buildkit/buildkitd.sock")}`,
-    otel: join(runtime, "buildkit/otel-grpc.sock"),
     cniConfig: join(config, "buildkit/cni.json"),
   };
 }

@@ -55,6 +55,7 @@ export const OPTIONS = {
     kind: "string",
     env: "BUILDKITD_DEBUGADDR",
     doc: "debugging address (eg. 0.0.0.0:6060)",
+    refused: "a debugging address is not supported",
   },
   tlsCert: { flag: "tlscert", toml: "grpc.tls.cert", kind: "string", doc: "certificate file to use" },
   tlsKey: { flag: "tlskey", toml: "grpc.tls.key", kind: "string", doc: "key file to use" },
@@ -243,6 +244,7 @@ export const OPTIONS = {
     toml: "worker.oci.sessionAuthTimeout",
     kind: "string",
     doc: "bound on a credential round trip with the client",
+    refused: "a bound on credential round trips is not supported",
   },
   containerdWorker: {
     flag: "containerd-worker",
