@@ -182,8 +182,11 @@ function configOf(raw: OptionValues, file: Record<string, unknown>, env: Env): D
   const paths = defaultPaths(rootless, env);
   const warnings: string[] = [];
   if (raw.has("trace")) warnings.push("--trace is deprecated, use --log-level=trace");
-  // a warning and no refusal: files that set it are common, and builds come out the same without traces
+  // warnings and no refusals: set-ups that have them are common, and builds come out the same without
   if (raw.has("otelSocketPath")) warnings.push("--otel-socket-path has no effect: traces are not supported");
+  if (values.text("debugAddr", "") !== "") {
+    warnings.push("--debugaddr has no effect: a debugging address is not supported");
+  }
   const debug = values.flag("debug", false);
   const level = values.flag("trace", false) ? "trace" : debug ? "debug" : values.text("logLevel", "info");
   const format = values.text("logFormat", "text");

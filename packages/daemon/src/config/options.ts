@@ -55,7 +55,6 @@ export const OPTIONS = {
     kind: "string",
     env: "BUILDKITD_DEBUGADDR",
     doc: "debugging address (eg. 0.0.0.0:6060)",
-    refused: "a debugging address is not supported",
   },
   tlsCert: { flag: "tlscert", toml: "grpc.tls.cert", kind: "string", doc: "certificate file to use" },
   tlsKey: { flag: "tlskey", toml: "grpc.tls.key", kind: "string", doc: "key file to use" },
