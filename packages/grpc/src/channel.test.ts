@@ -310,6 +310,24 @@ describe("connections", () => {
     assert.equal((await c.unary(Control.method.info, {})).buildkitVersion?.version, "v1");
     await second.close({ timeoutMs: 100 });
   });
+  test("a channel that is closed while it connects", async () => {
+    // Closes a few microtasks after the dial, around the moment at which the session is made.
+    for (let turns = 0; turns < 16; turns++) {
+      const dial = dialAddress(`unix://${path}`);
+      let closed: Promise<void> | undefined;
+      const early = new Channel(async (signal) => {
+        const stream = await dial(signal);
+        const closeAfter = async () => {
+          for (let i = 0; i < turns; i++) await undefined;
+          await early.close({ force: true });
+        };
+        closed = closeAfter();
+        return stream;
+      });
+      await early.unary(Control.method.info, {}).catch(() => undefined);
+      await closed;
+    }
+  });
   test("graceful close finishes running calls", async () => {
     const own = makeRouter();
     const [a, b] = duplexPair();

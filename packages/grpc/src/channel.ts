@@ -241,7 +241,10 @@ export class Channel implements AsyncDisposable {
       ...sessionOptions(this.#opts),
       createConnection: () => stream,
     });
-    session.once("connect", () => session.setLocalWindowSize(connectionWindowBytes));
+    // "connect" is told in a later turn: the channel may have been closed meanwhile.
+    session.once("connect", () => {
+      if (!session.destroyed) session.setLocalWindowSize(connectionWindowBytes);
+    });
     session.on("error", lost);
     session.on("goaway", lost);
     session.on("close", () => {
