@@ -2,7 +2,6 @@ import {
   type Attribute,
   type Block,
   type Body,
-  boolType,
   ConversionError,
   convert,
   type Diagnostic,
@@ -10,11 +9,7 @@ import {
   dynamicType,
   type EvalContext,
   type Expression,
-  errorAt,
   expressionKeyword,
-  expressionList,
-  FunctionError,
-  formatDiagnostics,
   friendlyName,
   type HclFunction,
   hasErrors,
@@ -29,7 +24,6 @@ import {
   stringValue,
   type TraversalStep,
   type Type,
-  tupleValue,
   typeConstraint,
   Value,
 } from "@kiln/hcl";
@@ -39,6 +33,8 @@ import { type BlockKind, type BlockOutput, decodeAttribute, fieldNames, outputVa
 import { type FunctionBlock, readDefinitions, type VariableBlock } from "./definitions.ts";
 import { asDiagnostics, checked, UndefinedName } from "./evaluation-problems.ts";
 import { matrixContexts, productName } from "./matrix.ts";
+import { parameterNames, userFunction } from "./user-function.ts";
+import { validateVariables } from "./validate-variables.ts";
 import { displayValue, type OverrideText, overridden } from "./variable-values.ts";
 
 /** One variable as `--list variables` shows it. */
@@ -119,7 +115,7 @@ class Evaluator {
     this.#readAttributes(others);
     for (const name of this.#options.builtins.keys()) this.#resolveValue(this.#root, name);
     const variables = this.#evaluateVariables();
-    this.#validateVariables();
+    validateVariables(this.#definitions.values(), this.#root);
     this.#evaluateFunctions();
     this.#blocksReady = true;
     const renamed = this.#nameBlocks(content.blocks);
@@ -180,49 +176,6 @@ class Evaluator {
     return out;
   }
 
-  #validateVariables(): void {
-    const diagnostics: Diagnostic[] = [];
-    for (const { validations } of this.#definitions.values()) {
-      for (const { condition, errorMessage: message } of validations) {
-        const problems: Diagnostic[] = [];
-        const complain = (summary: string, detail: string): void => {
-          problems.push(errorAt(summary, detail, condition.range));
-        };
-        const result = condition.value(this.#root, problems);
-        if (problems.length === 0 && result.isNull) {
-          complain(
-            "Invalid condition result",
-            "Condition expression must return either true or false, not null.",
-          );
-        } else if (problems.length === 0) this.#checkCondition(result, message, problems, complain);
-        diagnostics.push(...problems);
-      }
-    }
-    if (hasErrors(diagnostics)) throw new DiagnosticsError(diagnostics);
-  }
-
-  #checkCondition(
-    result: Value,
-    message: Expression,
-    problems: Diagnostic[],
-    complain: (summary: string, detail: string) => void,
-  ): void {
-    try {
-      if (convert(result, boolType).isTrue) return;
-    } catch (error) {
-      if (!(error instanceof ConversionError)) throw error;
-      complain("Invalid condition result", `Invalid condition result value: ${error.message}`);
-      return;
-    }
-    const text = message.value(this.#root, problems);
-    if (problems.length > 0) return;
-    const usable = text.type.kind === "string" && !text.isNull && text.isKnown;
-    complain(
-      "Validation failed",
-      usable ? text.string : "This check failed, but has an invalid error message.",
-    );
-  }
-
   #evaluateFunctions(): void {
     for (const [name, { params, block }] of this.#functionBlocks) {
       try {
@@ -280,45 +233,9 @@ class Evaluator {
     if (block.result === undefined) fail(`empty result not allowed for ${name}`);
     if (block.params === undefined) fail(`empty params not allowed for ${name}`);
     const { result } = block;
-    const names = this.#parameterNames(block.params, block.variadic);
+    const names = parameterNames(block.params, block.variadic);
     this.#loadDependencies(this.#root, result.expr, false, new Set(names.all));
-    this.#functions.set(name, this.#userFunction(names.fixed, names.rest, result.expr));
-  }
-
-  #parameterNames(params: Attribute, variadic: Attribute | undefined): ParameterNames {
-    return checked((diagnostics) => {
-      const complain = (subject: Range): void => {
-        diagnostics.push(
-          errorAt("Invalid param element", "Each parameter name must be an identifier.", subject),
-        );
-      };
-      const fixed = (expressionList(params.expr, diagnostics) ?? []).map((param) => {
-        const name = expressionKeyword(param);
-        if (name === "") complain(param.range);
-        return name;
-      });
-      const rest = variadic === undefined ? undefined : expressionKeyword(variadic.expr);
-      if (rest === "" && variadic !== undefined) complain(variadic.range);
-      return { fixed, rest, all: rest === undefined ? fixed : [...fixed, rest] };
-    });
-  }
-
-  #userFunction(params: readonly string[], rest: string | undefined, result: Expression): HclFunction {
-    const call = (args: readonly Value[]): Value => {
-      const variables = new Map(params.map((name, i) => [name, args[i]!]));
-      if (rest !== undefined) variables.set(rest, tupleValue(args.slice(params.length)));
-      const problems: Diagnostic[] = [];
-      const value = result.value({ variables, parent: this.#root }, problems);
-      if (hasErrors(problems)) throw new FunctionError(formatDiagnostics(problems));
-      return value;
-    };
-    return {
-      description: "",
-      params: params.map((name) => ({ name, type: dynamicType })),
-      ...(rest === undefined ? {} : { variadic: { name: rest, type: dynamicType } }),
-      returns: dynamicType,
-      call,
-    };
+    this.#functions.set(name, userFunction(names, result.expr, this.#root));
   }
 
   #resolveValue(given: EvalContext, name: string): void {
@@ -523,12 +440,6 @@ class Evaluator {
     if (hasErrors(diagnostics)) throw new DiagnosticsError(diagnostics);
     return outputs;
   }
-}
-
-interface ParameterNames {
-  readonly fixed: readonly string[];
-  readonly rest: string | undefined;
-  readonly all: readonly string[];
 }
 
 interface VariableSource {

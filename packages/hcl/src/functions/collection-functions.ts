@@ -1,14 +1,11 @@
-import { ConversionError, convert, unify } from "../cty/convert.ts";
-import { quote, sortedKeys } from "../cty/text.ts";
+import { convert, unify } from "../cty/convert.ts";
 import {
   boolType,
   dynamicType,
   friendlyName,
   isCollection,
   listType,
-  mapType,
   numberType,
-  objectType,
   stringType,
   type Type,
   tupleType,
@@ -16,22 +13,16 @@ import {
 } from "../cty/type.ts";
 import {
   boolValue,
-  emptyTuple,
   equals,
-  getAttr,
   hasIndex,
   indexValue,
   intValue,
   listValue,
-  mapValue,
-  objectValue,
-  stringValue,
-  tupleValue,
   unknownValue,
   type Value,
 } from "../cty/value.ts";
 import { ArgumentError, FunctionError } from "../function.ts";
-import { any, asInteger, type FunctionTable, fn, num, open, text, texts, variadic } from "./support.ts";
+import { any, asInteger, type FunctionTable, fn, num, open, sequenceOf, texts, variadic } from "./support.ts";
 
 const NOT_INDEXABLE = "collection must be a list, a map or a tuple";
 const MAX_DEPTH = 1000;
@@ -173,82 +164,11 @@ function flattenType(args: readonly Value[]): Type {
   return tupleType(flattened(value).map((elem) => elem.type));
 }
 
-function keysType(args: readonly Value[]): Type {
-  const { type } = args[0]!;
-  if (type.kind === "map") return listType(stringType);
-  if (type.kind === "object") return tupleType([...type.attrs.keys()].map(() => stringType));
-  throw new ArgumentError(0, "must have map or object type");
-}
-
-function keys(args: readonly Value[]): Value {
-  const { type } = args[0]!;
-  if (type.kind === "object") return tupleValue(sortedKeys(type.attrs).map(stringValue));
-  return listValue(sortedKeys(args[0]!.members).map(stringValue), stringType);
-}
-
-function lookupType(args: readonly Value[]): Type {
-  const [map, key, fallback] = [args[0]!, args[1]!, args[2]!];
-  if (map.type.kind === "object") {
-    if (!key.isKnown) return dynamicType;
-    return map.type.attrs.get(key.string) ?? fallback.type;
-  }
-  if (map.type.kind !== "map") throw new ArgumentError(0, "lookup() requires a map as the first argument");
-  try {
-    convert(fallback, map.type.elem);
-  } catch (error) {
-    if (!(error instanceof ConversionError)) throw error;
-    throw new ArgumentError(2, "the default value must have the same type as the map elements");
-  }
-  return map.type.elem;
-}
-
-function lookup(args: readonly Value[], type: Type): Value {
-  const [map, key] = [args[0]!, args[1]!.string];
-  if (!map.isWhollyKnown) return unknownValue(type);
-  if (map.type.kind === "object" && map.type.attrs.has(key)) return getAttr(map, key);
-  const member = map.type.kind === "map" ? map.members.get(key) : undefined;
-  return member ?? convert(args[2]!, type);
-}
-
-function mergeType(args: readonly Value[]): Type {
-  if (args.length === 0) return objectType(new Map());
-  const attrs = new Map<string, Type>();
-  let known = true;
-  for (const arg of args) {
-    const { type } = arg;
-    if (type.kind === "dynamic") return dynamicType;
-    if (type.kind !== "map" && type.kind !== "object") {
-      throw new FunctionError(`arguments must be maps or objects, got ${quote(friendlyName(type))}`);
-    }
-    if (arg.isNull) continue;
-    if (type.kind === "object") for (const [name, attr] of type.attrs) attrs.set(name, attr);
-    else if (arg.isKnown) for (const name of arg.members.keys()) attrs.set(name, type.elem);
-    else known = false;
-  }
-  const first = args[0]!.type;
-  if (args.every((arg) => typesEqual(arg.type, first))) return first;
-  return known ? objectType(attrs) : dynamicType;
-}
-
-function merge(args: readonly Value[], type: Type): Value {
-  const members = new Map<string, Value>();
-  for (const arg of args) {
-    if (arg.isNull) continue;
-    for (const [key, value] of arg.members) members.set(key, value);
-  }
-  return type.kind === "map" ? mapValue(members, type.elem) : objectValue(members);
-}
-
 function reverseType(args: readonly Value[]): Type {
   const { type } = args[0]!;
   if (type.kind === "tuple") return tupleType([...type.elems].reverse());
   if (type.kind === "list" || type.kind === "set") return listType(type.elem);
   throw new ArgumentError(0, `can only reverse list or tuple values, not ${friendlyName(type)}`);
-}
-
-function sequenceOf(values: readonly Value[], type: Type): Value {
-  if (type.kind === "tuple") return values.length === 0 ? emptyTuple : tupleValue(values);
-  return listValue(values, isCollection(type) ? type.elem : dynamicType);
 }
 
 interface Slice {
@@ -291,42 +211,6 @@ function sliceType(args: readonly Value[]): Type {
   if (args.some((arg) => !arg.isKnown)) return type.kind === "list" ? type : dynamicType;
   const { start, end } = sliceBounds(args);
   return type.kind === "tuple" ? tupleType(type.elems.slice(start, end)) : type;
-}
-
-function valuesType(args: readonly Value[]): Type {
-  const { type } = args[0]!;
-  if (type.kind === "map") return listType(type.elem);
-  if (type.kind === "object") return tupleType(sortedKeys(type.attrs).map((name) => type.attrs.get(name)!));
-  throw new FunctionError("values() requires a map as the first argument");
-}
-
-function checkCounts(keyCount: number, valueCount: number): void {
-  if (keyCount === valueCount) return;
-  throw new FunctionError(`number of keys (${keyCount}) does not match number of values (${valueCount})`);
-}
-
-function zipmapType(args: readonly Value[]): Type {
-  const [names, values] = [args[0]!, args[1]!];
-  if (values.type.kind === "list") return mapType(values.type.elem);
-  if (values.type.kind !== "tuple") throw new FunctionError("values argument must be a list or tuple value");
-  if (!names.isWhollyKnown) return dynamicType;
-  const elems: readonly Type[] = values.type.elems;
-  checkCounts(names.size, elems.length);
-  return objectType(
-    new Map(
-      names.elements.map((name, i) => {
-        if (name.isNull) throw new FunctionError(`keys list has null value at index ${i}`);
-        return [name.string, elems[i]!];
-      }),
-    ),
-  );
-}
-
-function zipmap(args: readonly Value[], type: Type): Value {
-  const [names, values] = [args[0]!, args[1]!];
-  checkCounts(names.size, values.size);
-  const members = new Map(names.elements.map((name, i) => [name.string, values.elements[i]!]));
-  return type.kind === "map" ? mapValue(members, type.elem) : objectValue(members);
 }
 
 function concatType(args: readonly Value[]): Type {
@@ -382,7 +266,7 @@ function compact(args: readonly Value[]): Value {
 
 const anyList = { name: "list", type: listType(dynamicType) };
 
-/** Lists, tuples, maps and objects. */
+/** Lists, tuples and sets, and what works on all collections. */
 export const collectionFunctions: FunctionTable = {
   hasindex: fn(
     "Returns true if if the given collection can be indexed with the given key without producing an error, or false otherwise.",
@@ -469,33 +353,6 @@ export const collectionFunctions: FunctionTable = {
     flattenType,
     ([list], type) => sequenceOf(flattened(list!), type),
   ),
-  keys: fn(
-    "Returns a list of the keys of the given map in lexicographical order.",
-    [any("inputMap")],
-    keysType,
-    keys,
-  ),
-  values: fn(
-    "Returns the values of elements of a given map, or the values of attributes of a given object, in lexicographic order by key or attribute name.",
-    [any("mapping")],
-    valuesType,
-    ([map], type) => sequenceOf(map!.elements, type),
-  ),
-  lookup: fn(
-    "Returns the value of the element with the given key from the given map, or returns the default value if there is no such element.",
-    [any("inputMap"), text("key"), any("default")],
-    lookupType,
-    lookup,
-  ),
-  merge: variadic(
-    fn(
-      "Merges all of the elements from the given maps into a single map, or the attributes from given objects into a single object.",
-      [],
-      mergeType,
-      merge,
-    ),
-    { ...any("maps"), allowDynamic: true, allowNull: true },
-  ),
   reverselist: fn(
     "Returns the given list with its elements in reverse order.",
     [any("list")],
@@ -510,12 +367,6 @@ export const collectionFunctions: FunctionTable = {
       const { start, end } = sliceBounds(args);
       return sequenceOf(args[0]!.elements.slice(start, end), type);
     },
-  ),
-  zipmap: fn(
-    "Constructs a map from a list of keys and a corresponding list of values, which must both be of the same length.",
-    [texts("keys"), any("values")],
-    zipmapType,
-    zipmap,
   ),
   concat: variadic(
     fn(

@@ -9,6 +9,7 @@ import { collectionFunctions } from "./collection-functions.ts";
 import { cryptoFunctions } from "./crypto-functions.ts";
 import { encodingFunctions } from "./encoding-functions.ts";
 import { formatFunctions } from "./format-functions.ts";
+import { mapFunctions } from "./map-functions.ts";
 import { networkFunctions } from "./network-functions.ts";
 import { numberFunctions } from "./number-functions.ts";
 import { regexFunctions } from "./regex-functions.ts";
@@ -104,6 +105,7 @@ export function standardFunctions(host: FunctionHost): Map<string, HclFunction> 
       ...numberFunctions,
       ...stringFunctions,
       ...collectionFunctions,
+      ...mapFunctions,
       ...setFunctions,
       ...encodingFunctions,
       ...cryptoFunctions(host),

@@ -1,6 +1,6 @@
 import { Num } from "../cty/number.ts";
-import { dynamicType, listType, numberType, stringType, type Type } from "../cty/type.ts";
-import type { Value } from "../cty/value.ts";
+import { dynamicType, isCollection, listType, numberType, stringType, type Type } from "../cty/type.ts";
+import { emptyTuple, listValue, tupleValue, type Value } from "../cty/value.ts";
 import { FunctionError, type HclFunction, type Parameter } from "../function.ts";
 
 /** What functions need of the machine they run on. */
@@ -65,4 +65,10 @@ export function asInteger(value: Value): number {
     number.compare(Num.fromInt(MIN_INT)) >= 0;
   if (!whole) throw new FunctionError(`value must be a whole number, between ${MIN_INT} and ${MAX_INT}`);
   return Number(number.toBigInt());
+}
+
+/** A tuple or list of the given type's kind. */
+export function sequenceOf(values: readonly Value[], type: Type): Value {
+  if (type.kind === "tuple") return values.length === 0 ? emptyTuple : tupleValue(values);
+  return listValue(values, isCollection(type) ? type.elem : dynamicType);
 }
