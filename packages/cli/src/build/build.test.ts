@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import type { BuildRequest } from "@kiln/bake";
-import { BuildError, DisposableStore } from "@kiln/base";
+import { BuildError } from "@kiln/base";
 import { FlagValues } from "../command/flags.ts";
 import { buildFlags } from "./build-flags.ts";
 import { callOutput } from "./call-result.ts";
@@ -208,7 +208,6 @@ async function inputsOf(
   context: string,
   stdin = "",
 ): Promise<BuildInputs> {
-  await using cleanup = new DisposableStore();
   const source = new StdinSource(
     (async function* () {
       yield Buffer.from(stdin);
@@ -216,7 +215,7 @@ async function inputsOf(
   );
   return prepareInputs(
     { ...request(flags), context },
-    { stdin: source, cleanup, fetchDockerfile: () => Promise.resolve(new Uint8Array()) },
+    { stdin: source, fetchDockerfile: () => Promise.resolve(new Uint8Array()) },
   );
 }
 
@@ -242,6 +241,11 @@ test("inputs: directories, remote contexts, standard input, layouts", async () =
   const stdin = await inputsOf({}, "-", "FROM scratch\n");
   assert.equal(stdin.attrs.get("dockerfilekey"), "dockerfile");
   assert.equal(stdin.dockerfileLabel, "stdin");
+  assert.deepEqual([...stdin.dirs], [], "nothing lies in the file system");
+  assert.equal(
+    Buffer.from(stdin.madeDirs.get("dockerfile")!.get("Dockerfile")!).toString(),
+    "FROM scratch\n",
+  );
   await assert.rejects(inputsOf({ file: "x" }, "-", "FROM scratch"), /ambiguous Dockerfile source/);
   await assert.rejects(inputsOf({ file: "-" }, "-", "x"), /can't use stdin for both/);
   await assert.rejects(inputsOf({}, join(root, "nope")), /path ".*nope" not found/);

@@ -2,12 +2,11 @@
  * Where a build's files come from: its context, its Dockerfile and its named contexts become frontend attributes
  * and what the session serves.
  */
-import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import type { BuildRequest } from "@kiln/bake";
-import { BuildError, type DisposableStore, errorMessage } from "@kiln/base";
+import { BuildError, errorMessage } from "@kiln/base";
 import { newId } from "@kiln/formats";
 import { digestProblem } from "@kiln/oci";
 import { usageError } from "../command/flags.ts";
@@ -24,6 +23,8 @@ export interface BuildInputs {
   readonly attrs: Map<string, string>;
   /** Directories that the daemon may read, by name. */
   readonly dirs: Map<string, string>;
+  /** Directories made up for this build, by name, with their files: of what came over standard input and the like. */
+  readonly madeDirs: Map<string, ReadonlyMap<string, Uint8Array>>;
   /** OCI layouts that the daemon may read, by random name. */
   readonly ociStores: Map<string, string>;
   /** Archives that are sent as they are, by the frontend attribute that gets their URL. */
@@ -40,8 +41,6 @@ export interface BuildInputs {
 /** What inputs are read with. */
 export interface InputSources {
   readonly stdin: StdinSource;
-  /** Removes temporary files. */
-  readonly cleanup: DisposableStore;
   /** Fetches a Dockerfile through the daemon. */
   readonly fetchDockerfile: (url: string) => Promise<Uint8Array>;
 }
@@ -51,6 +50,7 @@ export async function prepareInputs(request: BuildRequest, sources: InputSources
   const inputs: BuildInputs = {
     attrs: new Map(),
     dirs: new Map(),
+    madeDirs: new Map(),
     ociStores: new Map(),
     uploads: new Map(),
     sharedKey: "",
@@ -119,9 +119,7 @@ async function prepareStdin(
   if (request.dockerfile !== "") {
     throw usageError("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles");
   }
-  const empty = temporaryDir(sources.cleanup, "kiln-empty-");
-  inputs.dirs.set("context", empty);
-  inputs.contextDir = empty;
+  inputs.madeDirs.set("context", new Map());
   inputs.dockerfileLabel = "stdin";
   return { content: await sources.stdin.readAll(MAX_DOCKERFILE_BYTES) };
 }
@@ -143,9 +141,9 @@ async function prepareDockerfile(
     content = await sources.fetchDockerfile(request.dockerfile);
   }
   if (content !== undefined) {
-    dir = temporaryDir(sources.cleanup, "kiln-dockerfile-");
+    dir = undefined;
     name = "Dockerfile";
-    writeFileSync(join(dir, name), content, { mode: 0o600 });
+    inputs.madeDirs.set("dockerfile", new Map([[name, content]]));
     inputs.attrs.set("dockerfilekey", "dockerfile");
   }
   name ??= "Dockerfile";
@@ -257,12 +255,6 @@ function isDirectory(path: string): boolean {
   } catch {
     return false;
   }
-}
-
-function temporaryDir(cleanup: DisposableStore, prefix: string): string {
-  const dir = mkdtempSync(join(tmpdir(), prefix));
-  cleanup.defer(() => rmSync(dir, { recursive: true, force: true }));
-  return dir;
 }
 
 /** The words that a Go program has for a failed system call. */

@@ -4,7 +4,7 @@ import { llbCaps } from "@kiln/api";
 import type { Result } from "@kiln/api/gateway";
 import type { Definition } from "@kiln/api/pb";
 import type { BuildRequest } from "@kiln/bake";
-import { BuildError, DisposableStore, errorMessage, isBuildError } from "@kiln/base";
+import { BuildError, errorMessage, isBuildError } from "@kiln/base";
 import { type BuildkitClient, enabledCaps, type GatewayClient, probe, type SolveResult } from "@kiln/client";
 import {
   type Builder,
@@ -97,12 +97,11 @@ export async function runBuild(
     },
   );
   if (nodes.length > 1) checkMultiNode(outputs);
-  await using cleanup = new DisposableStore();
   const outcomes = await Promise.all(
     nodes.map((node) =>
       runOnNode(
         { ...request, platforms: node.platforms.map(formatPlatform) },
-        { ...environment, node, outputs, cleanup, spansNodes: nodes.length > 1, links },
+        { ...environment, node, outputs, spansNodes: nodes.length > 1, links },
       ),
     ),
   );
@@ -112,7 +111,6 @@ export async function runBuild(
 interface NodeBuild extends BuildEnvironment {
   readonly node: ResolvedNode;
   readonly outputs: readonly PreparedOutput[];
-  readonly cleanup: DisposableStore;
   readonly spansNodes: boolean;
   readonly links: BuildLinks;
 }
@@ -123,7 +121,6 @@ async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<Build
     probeCaps(node),
     prepareInputs(request, {
       stdin: build.stdin,
-      cleanup: build.cleanup,
       fetchDockerfile: (url) => fetchDockerfile(node.client, url, { onStatus: build.onStatus, signal }),
     }),
   ]);

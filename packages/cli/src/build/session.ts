@@ -25,9 +25,11 @@ import {
   FileSyncProvider,
   SecretsProvider,
   type SendTarget,
+  type SharedDir,
   SshProvider,
   UploadProvider,
 } from "@kiln/session/client";
+import { treeOfFiles } from "@kiln/session/fsutil";
 import type { PreparedCaches } from "./caches.ts";
 import type { DockerEngine } from "./docker-load.ts";
 import type { BuildInputs } from "./inputs.ts";
@@ -62,11 +64,10 @@ export interface BuildSession extends SolveSession {
 export async function createBuildSession(parts: SessionParts): Promise<BuildSession> {
   const attachables: Attachable[] = [authProvider(parts)];
   const { inputs } = parts;
-  if (inputs.dirs.size > 0) {
-    attachables.push(
-      new FileSyncProvider(new Map([...inputs.dirs].map(([name, dir]) => [name, { dir, map: asRoot }]))),
-    );
-  }
+  const dirs = new Map<string, SharedDir>();
+  for (const [name, dir] of inputs.dirs) dirs.set(name, { dir, map: asRoot });
+  for (const [name, files] of inputs.madeDirs) dirs.set(name, { dir: treeOfFiles(files), map: asRoot });
+  if (dirs.size > 0) attachables.push(new FileSyncProvider(dirs));
   if (parts.secrets.size > 0) attachables.push(new SecretsProvider((id) => parts.secrets.get(id)?.()));
   if (parts.ssh.length > 0) attachables.push(new SshProvider(parts.ssh, parts.env));
   for (const [url, stream] of inputs.uploads) {

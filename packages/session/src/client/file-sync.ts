@@ -2,14 +2,22 @@ import { FileSync } from "@kiln/api/filesync";
 import { BuildError } from "@kiln/base";
 import { pathOf } from "@kiln/grpc/client";
 import type { CallContext, Router } from "@kiln/grpc/server";
-import { type FilterOptions, packetCodec, sendTree, sourceOfDir, type TreeSource } from "../fsutil/index.ts";
+import {
+  type FileTree,
+  type FilterOptions,
+  packetCodec,
+  sendTree,
+  sourceOfDir,
+  sourceOfTree,
+  type TreeSource,
+} from "../fsutil/index.ts";
 import { listFromLines, sessionHeaders } from "../headers.ts";
 import type { Attachable } from "./attachable.ts";
 
 /** A directory that the daemon may read. */
 export interface SharedDir {
-  /** Path on this machine, or anything that gives a source for the daemon's filter. */
-  readonly dir: string | ((filter: FilterOptions) => TreeSource);
+  /** Path on this machine, a tree of one's own, or anything that gives a source for the daemon's filter. */
+  readonly dir: string | FileTree | ((filter: FilterOptions) => TreeSource);
   /** May change what is sent; {@link asRoot} is what build contexts want. */
   readonly map?: FilterOptions["map"];
 }
@@ -57,7 +65,10 @@ export class FileSyncProvider implements Attachable {
       followPaths: listOf(ctx, sessionHeaders.followPaths),
       map: shared.map,
     };
-    return typeof shared.dir === "function" ? shared.dir(filter) : sourceOfDir(shared.dir, filter);
+    if (typeof shared.dir === "function") return shared.dir(filter);
+    return typeof shared.dir === "string"
+      ? sourceOfDir(shared.dir, filter)
+      : sourceOfTree(shared.dir, filter);
   }
 }
 

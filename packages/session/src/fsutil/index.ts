@@ -1,4 +1,5 @@
 export { DiskWriter } from "./disk-writer.ts";
+export { treeOfFiles } from "./files-tree.ts";
 export { type FilterOptions, type MapResult, resetHardLinks, walkFiltered } from "./filter.ts";
 export { dropCovered, followLinks } from "./follow-links.ts";
 export {

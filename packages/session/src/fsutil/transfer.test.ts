@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   chmodSync,
+  closeSync,
   existsSync,
   linkSync,
   lstatSync,
@@ -38,8 +39,10 @@ import {
   type Stat,
   sendTree,
   sourceOfDir,
+  sourceOfTree,
   type TreeSource,
   TreeValidator,
+  treeOfFiles,
   walkFiltered,
 } from "./index.ts";
 
@@ -200,6 +203,27 @@ describe("a transfer", () => {
     assert.equal(lstatSync(join(dest, "b")).ino, lstatSync(join(dest, "c")).ino);
     assert.deepEqual(await transfer(sourceOfDir(src, { exclude: ["a"] })), []);
   });
+  test("files that are in memory only leave nothing in the file system", async () => {
+    const before = process.env.TMPDIR;
+    process.env.TMPDIR = src;
+    try {
+      const files = new Map([
+        ["b", new Uint8Array(0)],
+        ["Dockerfile", Buffer.from("FROM scratch\n")],
+      ]);
+      const tree = treeOfFiles(files);
+      closeSync(tree.open("Dockerfile"));
+      assert.deepEqual(readdirSync(src), [], "also while the file is read");
+      await transfer(sourceOfTree(tree, { include: ["Dockerfile"] }));
+      assert.deepEqual(readdirSync(dest), ["Dockerfile"]);
+      assert.equal(readFileSync(join(dest, "Dockerfile"), "utf8"), "FROM scratch\n");
+      assert.throws(() => tree.open("c"), /no such file/);
+    } finally {
+      if (before === undefined) delete process.env.TMPDIR;
+      else process.env.TMPDIR = before;
+    }
+  });
+
   test("several sources under one root", async () => {
     write("x", "1");
     symlinkSync("/x", join(src, "abs"));
