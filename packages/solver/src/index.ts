@@ -14,6 +14,7 @@ export type {
   CacheLoadContext,
   CacheResultStore,
   CacheSource,
+  PendingCacheSource,
   Remote,
   RemoteDescriptor,
 } from "./cache/cache-source.ts";

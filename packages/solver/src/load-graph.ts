@@ -1,9 +1,10 @@
 import { BuildError } from "@kiln/base";
 import { postOrder } from "./cache/cache-query.ts";
-import type { CacheSource } from "./cache/cache-source.ts";
+import type { CacheSource, PendingCacheSource } from "./cache/cache-source.ts";
 import type { Core } from "./core/core.ts";
 import { type Holder, OpState } from "./core/op-state.ts";
-import { addSources, hold } from "./core/step.ts";
+import { addSources, awaitSources } from "./core/sources.ts";
+import { hold } from "./core/step.ts";
 import { digestOfText } from "./digest.ts";
 import type { Vertex } from "./types.ts";
 
@@ -23,6 +24,8 @@ export interface GraphLoader<TOp, TResult> {
 export interface LoadRequest<TOp, TResult> {
   readonly holder: Holder<TOp, TResult>;
   readonly sources: readonly CacheSource<TResult>[];
+  /** Expected by the core. */
+  readonly pending: readonly PendingCacheSource<TResult>[];
 }
 
 /**
@@ -104,6 +107,7 @@ function loadVertex<TOp, TResult>(
       op.metadata === undefined ? metadata : (loader.mergeMetadata?.(op.metadata, metadata) ?? metadata);
   }
   addSources(core, op, request.sources);
+  if (request.pending.length > 0) awaitSources(core, op, request.pending);
   hold(request.holder, op);
   loader.onHeld(op);
   return op;

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { BuildError } from "@kiln/base";
-import type { CacheSource } from "./cache/cache-source.ts";
+import type { CacheSource, PendingCacheSource } from "./cache/cache-source.ts";
 import type { Job } from "./job.ts";
 import { FakeEngine, type FakeResult, seededRandom } from "./testing/fake-engine.ts";
 import { type GraphChange, type GraphOp, graph, referenceValue } from "./testing/graph.ts";
@@ -69,7 +69,9 @@ interface Client {
 }
 
 let jobs = 0;
-function start(engine: FakeEngine, edge: Edge<GraphOp>, sources: CacheSource<FakeResult>[] = []): Client {
+type Sources = readonly (CacheSource<FakeResult> | PendingCacheSource<FakeResult>)[];
+
+function start(engine: FakeEngine, edge: Edge<GraphOp>, sources: Sources = []): Client {
   const job = engine.solver.createJob(`p${++jobs}`);
   const cancel = new AbortController();
   const client: Client = { job, edge, cancel, outcome: undefined, error: undefined, done: Promise.resolve() };
@@ -244,22 +246,37 @@ test("caches that fail to load cost time, never the build", async () => {
   });
 });
 
+/** The cache that another client's build has left, as an import of `engine`. */
+async function seededRemote(
+  engine: FakeEngine,
+  edge: Edge<GraphOp>,
+  seed: number,
+): Promise<ReturnType<FakeEngine["remote"]>> {
+  const seeder = new FakeEngine({ seed });
+  await finish(seeder, [start(seeder, edge)]);
+  const remote = engine.remote(`remote${seed}`);
+  const { source, store } = remote;
+  for (const id of seeder.cache.keys.ids()) {
+    for (const info of seeder.cache.keys.results(id)) {
+      const result = engine.result(info.id.replace("main::", ""));
+      source.keys.addResult(id, store.keep(result, info.createdAtNs));
+      void engine.hooks.release(result);
+    }
+    for (const { id: from, link } of seeder.cache.keys.backlinks(id)) source.keys.addLink(from, link, id);
+  }
+  seeder.store.drop();
+  return remote;
+}
+
 test("imported caches answer, join active builds, and are copied", async () => {
   await forSeeds(async (seed, random) => {
     const engine = new FakeEngine({ seed });
     const shape = randomShape(random, 4 + random(12));
-    const seeder = new FakeEngine({ seed: seed + 1 });
-    const seeded = start(seeder, targets(variantOf(shape, random), shape, random));
-    await finish(seeder, [seeded]);
-    const { source, store } = engine.remote("remote");
-    for (const id of seeder.cache.keys.ids()) {
-      for (const info of seeder.cache.keys.results(id)) {
-        const result = engine.result(info.id.replace("main::", ""));
-        source.keys.addResult(id, store.keep(result, info.createdAtNs));
-        void engine.hooks.release(result);
-      }
-      for (const { id: from, link } of seeder.cache.keys.backlinks(id)) source.keys.addLink(from, link, id);
-    }
+    const { source, store } = await seededRemote(
+      engine,
+      targets(variantOf(shape, random), shape, random),
+      seed + 1,
+    );
     engine.fault = (what) => {
       if (what === "load" && random(4) === 0) throw new Error("lost");
     };
@@ -270,7 +287,58 @@ test("imported caches answer, join active builds, and are copied", async () => {
     clients.forEach(checkAnswered);
     store.drop();
     checkClean(engine);
-    seeder.store.drop();
+  });
+});
+
+/** A cache whose opening is a step like any other; it may turn out that there is none. */
+function opening(engine: FakeEngine, source: CacheSource<FakeResult>, exists: boolean): Sources[number] {
+  const opened = engine
+    .step("open", source.id, new AbortController().signal)
+    .then(() => (exists ? source : undefined));
+  return { id: source.id, opened };
+}
+
+test("caches that are opened late answer as those that were there before, whoever joins or leaves", async () => {
+  await forSeeds(async (seed, random) => {
+    const engine = new FakeEngine({ seed });
+    const shape = randomShape(random, 4 + random(12));
+    const remotes = [
+      await seededRemote(engine, targets(variantOf(shape, random), shape, random), seed + 1),
+      await seededRemote(engine, targets(variantOf(shape, random), shape, random), seed + 1001),
+    ];
+    const pending = remotes.map(({ source }) => opening(engine, source, random(4) > 0));
+    const begin = (): Client =>
+      start(
+        engine,
+        targets(variantOf(shape, random, { ignore: random(4) === 0 }), shape, random),
+        pending.filter(() => random(3) > 0),
+      );
+    const clients = Array.from({ length: 1 + random(3) }, begin);
+    await engine.settle(() => {
+      if (random(12) === 0) clients.push(begin());
+      if (random(12) === 0) clients[random(clients.length)]!.cancel.abort(new BuildError("canceled", "left"));
+    });
+    await finish(engine, clients);
+    for (const client of clients) {
+      if (!client.cancel.signal.aborted || client.error === undefined) checkAnswered(client);
+    }
+    for (const { store } of remotes) store.drop();
+    checkClean(engine);
+  });
+});
+
+test("nothing runs that a cache has which is still being opened", async () => {
+  await forSeeds(async (seed, random) => {
+    const engine = new FakeEngine({ seed });
+    const shape = randomShape(random, 4 + random(12));
+    const edge = targets(graph(shape.text), shape, random);
+    const { source, store } = await seededRemote(engine, edge, seed + 1);
+    const client = start(engine, edge, [opening(engine, source, true)]);
+    await finish(engine, [client]);
+    checkAnswered(client);
+    assert.deepEqual(engine.executed, []);
+    store.drop();
+    checkClean(engine);
   });
 });
 

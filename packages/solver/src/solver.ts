@@ -1,6 +1,6 @@
 import { BuildError, createDeferred, type Deferred, isCanceled, withSignal, wrapError } from "@kiln/base";
 import type { CacheKey } from "./cache/cache-key.ts";
-import type { CacheSource } from "./cache/cache-source.ts";
+import type { CacheSource, PendingCacheSource } from "./cache/cache-source.ts";
 import type { CachedResult } from "./cached-result.ts";
 import { deleteOp } from "./core/commit.ts";
 import { type Command, Core, type Outcome } from "./core/core.ts";
@@ -10,6 +10,7 @@ import { canceledError, progressErrorText } from "./failure.ts";
 import { Job, type JobHost, type RanVertex } from "./job.ts";
 import { apartName, loadGraph } from "./load-graph.ts";
 import { OpContexts, runInternal } from "./op-contexts.ts";
+import { PendingSources } from "./pending-sources.ts";
 import { ProgressSource } from "./progress/progress-source.ts";
 import { runTask, type TaskCommand } from "./run-task.ts";
 import { randomId, systemTimers, type Timers } from "./timers.ts";
@@ -70,6 +71,7 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
   readonly #requests = new Map<number, OpenRequest<TResult>>();
   readonly #tasks = new Map<number, AbortController>();
   readonly #running = new Map<number, Promise<void>>();
+  readonly #pending: PendingSources<TOp, TResult>;
   readonly #newId: () => string;
   #jobAdded: Deferred<void> = createDeferred();
   #lastRequest = 0;
@@ -93,6 +95,7 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
       newId: this.#newId,
       pick: options.pick,
     });
+    this.#pending = new PendingSources(this.core, () => this.#pump());
     this.contexts = new OpContexts({
       options,
       now: () => this.now(),
@@ -308,7 +311,7 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
   #load(
     holder: Holder<TOp, TResult>,
     vertex: Vertex<TOp>,
-    sources: readonly CacheSource<TResult>[],
+    given: readonly (CacheSource<TResult> | PendingCacheSource<TResult>)[],
   ): OpState<TOp, TResult> {
     const loader = {
       core: this.core,
@@ -317,7 +320,7 @@ export class Solver<TOp, TResult> implements JobHost<TOp, TResult> {
       onHeld: (op: OpState<TOp, TResult>) => this.#announce(op),
     };
     try {
-      return loadGraph(loader, vertex, { holder, sources });
+      return loadGraph(loader, vertex, { holder, ...this.#pending.sort(given) });
     } finally {
       this.#pump();
     }

@@ -1,4 +1,4 @@
-import type { CacheSource } from "./cache/cache-source.ts";
+import type { CacheSource, PendingCacheSource } from "./cache/cache-source.ts";
 import type { CachedResult } from "./cached-result.ts";
 import type { ProgressGroup, ProgressWriter } from "./progress/status.ts";
 
@@ -128,7 +128,7 @@ export interface BuildOptions<TResult> {
   /** Stops waiting; the work itself goes on only if another job needs it. */
   readonly signal?: AbortSignal | undefined;
   /** Imported caches that may answer for the vertices of this build. */
-  readonly cacheSources?: readonly CacheSource<TResult>[] | undefined;
+  readonly cacheSources?: readonly (CacheSource<TResult> | PendingCacheSource<TResult>)[] | undefined;
 }
 
 /** Remembers what a job has resolved, so that every vertex of it sees one answer. */

@@ -9,6 +9,17 @@ export interface CacheSource<TResult> {
   readonly results: CacheResultStore<TResult>;
 }
 
+/**
+ * A cache that is still being opened. Vertices that may be in it are looked up, and taken from other caches;
+ * only what would have to run waits for it.
+ */
+export interface PendingCacheSource<TResult> {
+  /** That of the cache. */
+  readonly id: string;
+  /** `undefined` when there is none after all. Never rejects. */
+  readonly opened: Promise<CacheSource<TResult> | undefined>;
+}
+
 /** What loading from a cache may use. */
 export type CacheLoadContext = Pick<
   OpContext<never, never>,

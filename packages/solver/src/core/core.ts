@@ -14,13 +14,14 @@
  * Work belongs to ops, so two outputs of an op share it; loading from a cache belongs to edges.
  */
 import type { CacheKey, CacheRecord } from "../cache/cache-key.ts";
-import type { CacheSource } from "../cache/cache-source.ts";
+import type { CacheSource, PendingCacheSource } from "../cache/cache-source.ts";
 import type { CacheMapAnswer, CacheMapDep, ResultHooks } from "../types.ts";
 import { adopt, contentEnded, slotOf } from "./commit.ts";
 import { EdgeIndex } from "./edge-index.ts";
 import { type EdgeState, type Request, resolve } from "./edge-state.ts";
 import type { OpState, WorkSlot } from "./op-state.ts";
 import { IDLE } from "./op-state.ts";
+import { sourceOpened } from "./sources.ts";
 import { stepEdge } from "./step.ts";
 
 /** What the shell is to do. */
@@ -116,6 +117,8 @@ export class Core<TOp, TResult> {
   readonly ports: CorePorts<TResult>;
   readonly index = new EdgeIndex<TOp, TResult>();
   readonly tasks = new Map<number, Task<TOp, TResult>>();
+  /** Caches that are being opened, each with the vertices that it may answer for. */
+  readonly expected = new Map<PendingCacheSource<TResult>, Set<OpState<TOp, TResult>>>();
   readonly #requests = new Map<number, Request<TOp, TResult>>();
   readonly #queue: EdgeState<TOp, TResult>[] = [];
   #head = 0;
@@ -143,6 +146,16 @@ export class Core<TOp, TResult> {
     this.#requests.delete(id);
     request.edge.setDemand(request, 0);
     this.touch(request.edge);
+  }
+
+  /** Event: a cache is being opened; {@link Core.sourceOpened} must follow. */
+  sourceExpected(pending: PendingCacheSource<TResult>): void {
+    if (!this.expected.has(pending)) this.expected.set(pending, new Set());
+  }
+
+  /** Event: a cache has been opened, or there is none. */
+  sourceOpened(pending: PendingCacheSource<TResult>, source: CacheSource<TResult> | undefined): void {
+    sourceOpened(this, pending, source);
   }
 
   /** Event: a task has settled. */
@@ -270,7 +283,7 @@ export class Core<TOp, TResult> {
 
   /** Guards against waiting for ever: with nothing running, nothing can settle an open request. */
   #failStuck(): void {
-    if (this.tasks.size > 0) return;
+    if (this.tasks.size > 0 || this.expected.size > 0) return;
     for (const request of [...this.#requests.values()]) {
       const { vertex } = request.edge.op;
       const error = new Error(`solver error: nothing left to do for ${vertex.name} (${vertex.digest})`);

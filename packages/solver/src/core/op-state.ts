@@ -1,5 +1,5 @@
 import type { CacheKey } from "../cache/cache-key.ts";
-import type { CacheSource } from "../cache/cache-source.ts";
+import type { CacheSource, PendingCacheSource } from "../cache/cache-source.ts";
 import type { CacheMap, Vertex } from "../types.ts";
 import { EdgeState } from "./edge-state.ts";
 
@@ -68,6 +68,8 @@ export class OpState<TOp, TResult> implements Holder<TOp, TResult> {
   /** Vertices that edges of this one have been merged into. */
   readonly mergedInto = new Set<OpState<TOp, TResult>>();
   readonly sources: CacheSource<TResult>[];
+  /** Caches that are still being opened, and that must have been asked before the op runs. */
+  readonly awaited = new Set<PendingCacheSource<TResult>>();
   readonly maps: CacheMap<TOp, TResult>[] = [];
   mapsDone = false;
   readonly map = new WorkSlot<TOp, TResult, void>();
@@ -94,6 +96,11 @@ export class OpState<TOp, TResult> implements Holder<TOp, TResult> {
 
   get ignoreCache(): boolean {
     return this.vertex.options.ignoreCache === true;
+  }
+
+  /** True while a cache that may have the result is still being opened. */
+  get waits(): boolean {
+    return this.awaited.size > 0;
   }
 
   /** Nearest value under `key` in the options of its cache maps or, with `ancestors`, those of its inputs. */

@@ -6,11 +6,12 @@ import { type Demand, type Dep, type EdgeState, FACT, type Mode } from "./edge-s
  *
  * 1. A record at hand is loaded, when the result is wanted.
  * 2. What is known already is not worked for.
- * 3. An edge that can't be in a cache asks for the results of all inputs at once and runs.
- * 4. Otherwise the definition-based keys of all inputs come first. They cost next to nothing.
- * 5. Then inputs without a match are looked at closer, down to their content (phase 1), so that an input
+ * 3. While a cache is still being opened, only definition-based keys are asked for: it may have the result.
+ * 4. An edge that can't be in a cache asks for the results of all inputs at once and runs.
+ * 5. Otherwise the definition-based keys of all inputs come first. They cost next to nothing.
+ * 6. Then inputs without a match are looked at closer, down to their content (phase 1), so that an input
  *    that has matches is not made just to be looked at.
- * 6. Only when that settles nothing are the others looked at (phase 2).
+ * 7. Only when that settles nothing are the others looked at (phase 2).
  *
  * An edge that no cache can have any more will have to run: while its consumers make up their minds, it holds
  * on to inputs that are being made, so that nothing is cancelled only to be started again.
@@ -26,6 +27,7 @@ export function planEdge<TOp, TResult>(edge: EdgeState<TOp, TResult>, demand: De
   } else if (level >= demand) {
     return "none";
   }
+  if (op.waits) return op.inputs.length === 0 ? "none" : "fast";
   if (op.inputs.length === 0) return "complete";
   if (op.ignoreCache || edge.count(FACT.dead) > 0) return demand === 3 ? "complete" : "hold";
   if (level < 1) return "fast";
@@ -78,6 +80,7 @@ export function depFacts<TOp, TResult>(dep: Dep<TOp, TResult>): number {
   const content = user.op.content[index]!.work.kind === "done";
   const unmatched = dep.matches.size === 0;
   if (level === 3 && (content || (!spec.computeContentKey && !spec.preprocess))) facts |= FACT.ready;
+  if (user.op.waits) return facts; // a match can still come
   if (level >= 2 && (content || !spec.computeContentKey)) {
     facts |= FACT.closed;
     if (unmatched) facts |= FACT.dead;

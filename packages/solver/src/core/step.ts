@@ -1,14 +1,6 @@
 import type { CacheRecord } from "../cache/cache-key.ts";
 import { CacheKey, type CacheKeyLink } from "../cache/cache-key.ts";
-import {
-  addLinks,
-  compareRecords,
-  findRecords,
-  findRoot,
-  followLinks,
-  type Match,
-} from "../cache/cache-query.ts";
-import type { CacheSource } from "../cache/cache-source.ts";
+import { addLinks, compareRecords, findRoot, followLinks, type Match } from "../cache/cache-query.ts";
 import { commitExec } from "./commit.ts";
 import type { Core } from "./core.ts";
 import { mergeOf, moveAlternates } from "./edge-index.ts";
@@ -24,6 +16,7 @@ import {
 } from "./edge-state.ts";
 import type { OpState } from "./op-state.ts";
 import { depDemand, depFacts, needsMap, planEdge } from "./plan.ts";
+import { addKey, joinSources, QUERY } from "./sources.ts";
 
 /** One turn of an edge: look, merge, judge, plan, tell. See `core.ts`. */
 export function stepEdge<TOp, TResult>(core: Core<TOp, TResult>, edge: EdgeState<TOp, TResult>): void {
@@ -97,18 +90,6 @@ function adoptMaps<TOp, TResult>(core: Core<TOp, TResult>, edge: EdgeState<TOp, 
     if (op.ignoreCache) continue;
     if (core.askCache(op, QUERY, () => findRoot(op.sources, key), false)) addKey(core, edge, key);
   }
-}
-
-const QUERY = "error on cache query";
-
-function addKey<TOp, TResult>(
-  core: Core<TOp, TResult>,
-  edge: EdgeState<TOp, TResult>,
-  key: CacheKey<TResult>,
-): void {
-  key.records = core.askCache(edge.op, QUERY, () => findRecords(key, core.ports.main), []);
-  for (const record of key.records) if (!edge.tried.has(record.id)) edge.records.set(record.id, record);
-  edge.keys.push(key);
 }
 
 /** Returns the inputs that were looked at: all that have changed. */
@@ -215,7 +196,7 @@ function mergeInto<TOp, TResult>(
   for (const [consumer] of [...from.consumers]) moveConsumer(core, consumer, from, into);
   from.op.mergedInto.add(into.op);
   for (const holder of from.op.holders) hold(holder, into.op);
-  addSources(core, into.op, from.op.sources);
+  joinSources(core, from.op, into.op);
   core.emit({ kind: "merged", from: from.op, into: into.op });
   core.touch(into);
   for (const sibling of from.op.edges.values()) {
@@ -257,36 +238,15 @@ export function hold<TOp, TResult>(
 
 type OpHolder<TOp, TResult> = { readonly op?: OpState<TOp, TResult> | undefined };
 
-/** Lets the vertex be answered by further caches; edges that aren't settled look into them. */
-export function addSources<TOp, TResult>(
-  core: Core<TOp, TResult>,
-  op: OpState<TOp, TResult>,
-  sources: readonly CacheSource<TResult>[],
-): void {
-  const fresh = sources.filter((source) => !op.sources.some((known) => known.id === source.id));
-  if (fresh.length === 0) return;
-  op.sources.push(...fresh);
-  for (const edge of op.edges.values()) {
-    if (edge.owner || edge.settled) continue;
-    for (const key of edge.rootKeys) {
-      if (op.ignoreCache || !core.askCache(op, QUERY, () => findRoot(fresh, key), false)) continue;
-      if (edge.keys.includes(key)) edge.keys.splice(edge.keys.indexOf(key), 1);
-      addKey(core, edge, key);
-    }
-    for (const dep of op.inputs.length > 0 ? edge.deps : []) {
-      dep.seenKeys = 0;
-      dep.seenContent = false;
-      edge.dirtyDeps.add(dep);
-    }
-    core.touch(edge);
-  }
-}
-
 // --- judge
 
 function judge<TOp, TResult>(edge: EdgeState<TOp, TResult>): void {
   if (edge.settled) return;
   const { op } = edge;
+  if (op.waits) {
+    edge.status = { kind: "initial" };
+    return;
+  }
   if (op.inputs.length === 0) {
     edge.status = {
       kind:
