@@ -68,9 +68,18 @@ export class GatewayClient {
     await rpc(this.#channel.unary(LLBBridge.method.evaluate, { Ref: ref }, this.#call));
   }
 
-  /** A file of a result. */
-  async readFile(ref: string, path: string): Promise<Uint8Array> {
-    const request = { Ref: ref, FilePath: path };
+  /** Size in bytes of a file of a result. */
+  async fileSize(ref: string, path: string): Promise<number> {
+    const { stat } = await rpc(
+      this.#channel.unary(LLBBridge.method.statFile, { Ref: ref, Path: path }, this.#call),
+    );
+    return Number(stat?.size ?? 0n);
+  }
+
+  /** A file of a result, or its first `length` bytes. */
+  async readFile(ref: string, path: string, length?: number): Promise<Uint8Array> {
+    const range = length === undefined ? {} : { Range: { Offset: 0n, Length: BigInt(length) } };
+    const request = { Ref: ref, FilePath: path, ...range };
     return (await rpc(this.#channel.unary(LLBBridge.method.readFile, request, this.#call))).Data;
   }
 
