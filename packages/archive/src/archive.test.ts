@@ -525,3 +525,16 @@ test("timestamps are rewritten", async () => {
     ],
   );
 });
+
+test("one owner for all entries", { skip: !root }, async () => {
+  const bytes = await tarOf({ name: "new/file", content: "x", uid: 7, gid: 8 });
+  await archive.applyLayer(stream(bytes), dir, { whiteouts: "keep", owner: { uid: 3, gid: 4 } });
+  const owners = ["new", "new/file"].map((name) => {
+    const { uid, gid } = lstatSync(join(dir, name));
+    return [uid, gid];
+  });
+  assert.deepEqual(owners, [
+    [0, 0],
+    [3, 4],
+  ]);
+});

@@ -275,7 +275,8 @@ export class LayerApplier implements TarHandler {
   }
 
   #owner(header: TarHeader): { readonly uid: number; readonly gid: number } {
-    const maps = this.#opts.idMaps;
+    const { owner, idMaps: maps } = this.#opts;
+    if (owner) return owner;
     if (!maps) return header;
     return { uid: mapId(header.uid, maps.uids), gid: mapId(header.gid, maps.gids) };
   }

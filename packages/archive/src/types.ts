@@ -96,6 +96,8 @@ export interface ApplyOptions {
   readonly lowerDirs?: readonly string[];
   /** Give up on ownership, devices and privileged attributes that this user may not set. Default: not root. */
   readonly unprivileged?: boolean;
+  /** Owner of every entry, instead of what the archive says; missing parents aren't entries. */
+  readonly owner?: { readonly uid: number; readonly gid: number };
   /** Moves ids of the archive to ids on disk; one that no range holds is an error. */
   readonly idMaps?: { readonly uids: readonly IdRange[]; readonly gids: readonly IdRange[] };
   readonly limits?: Partial<ArchiveLimits>;

@@ -163,7 +163,7 @@ class ArchiveExport {
   ): Promise<void> {
     const writer = new TarWriter((chunk) => file.write(chunk));
     const text = (name: string, content: string): Promise<void> =>
-      writer.entry({ name, mode: 0o444 }, Buffer.from(content));
+      writer.entry({ name, mode: name === "oci-layout" ? 0o444 : 0o644 }, Buffer.from(content));
     await writer.entry({ name: "blobs/", type: "dir", mode: 0o755 });
     await writer.entry({ name: "blobs/sha256/", type: "dir", mode: 0o755 });
     const sorted = [...at.blobs].sort((a, b) => (a.digest < b.digest ? -1 : 1));

@@ -21,7 +21,7 @@ export async function unpackArchive(action: PlainCopy, src: string, dest: string
   const { owner } = action;
   await applyLayer(createReadStream(fsPath(file)), target, {
     whiteouts: "keep",
-    ...(owner === undefined ? {} : { mapOwner: () => owner }),
+    ...(owner === undefined ? {} : { owner }),
   });
   return true;
 }
