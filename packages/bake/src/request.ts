@@ -82,8 +82,12 @@ export interface BuildRequest {
   readonly linked: boolean;
   /** A local directory (cleaned, relative to the working directory) or a URL. */
   readonly context: string;
-  /** True when `context` lies in the fetched remote definition and is a path there, see {@link remoteContext}. */
-  readonly remoteContext?: { readonly url: string; readonly subdir: string };
+  /** The context is this directory of the fetched definition; `context` only says where that came from. */
+  readonly remoteContext?: string;
+  /** Named contexts that are directories of the fetched definition. */
+  readonly remoteContexts: ReadonlyMap<string, string>;
+  /** `dockerfile` is an absolute path on this machine (`cwd://…`), whatever the context is. */
+  readonly localDockerfile: boolean;
   /** Path of the Dockerfile: joined with a local context, inside a remote one, or a URL. */
   readonly dockerfile: string;
   readonly dockerfileInline?: string;

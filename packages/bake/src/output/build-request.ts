@@ -9,8 +9,10 @@ import type { BuildRequest, CallOption, SecretOption } from "../request.ts";
 
 /** Where a definition was fetched from, when it isn't local. */
 export interface RemoteDefinition {
-  /** The URL as the user gave it; "" for an archive that was unpacked. */
+  /** The URL of a git repository; "" for other kinds. */
   readonly url: string;
+  /** Contexts lie in what was fetched: a repository or an archive. A single file leaves them local. */
+  readonly hasFiles: boolean;
 }
 
 const CWD = "cwd://";
@@ -47,6 +49,8 @@ function emptyDraft(name: string): RequestDraft {
     context: ".",
     dockerfile: "Dockerfile",
     contexts: new Map(),
+    remoteContexts: new Map(),
+    localDockerfile: false,
     args: new Map(),
     labels: new Map(),
     tags: [],
@@ -114,23 +118,36 @@ function setInputs(
   let context =
     givenContext.startsWith(CWD) || isRemoteUrl(givenContext) ? givenContext : cleanPath(givenContext);
   let file = givenFile.startsWith(CWD) ? givenFile : cleanPath(givenFile);
-  let inRemote = false;
   const contexts = new Map(target.get(targetFields.contexts) ?? []);
-  if (remote !== undefined) {
-    for (const [name, path] of contexts) contexts.set(name, remoteContext(path, remote));
-    inRemote = !context.startsWith(CWD) && !isRemoteUrl(context) && context !== ".";
-    if (inRemote) draft.remoteContext = { url: remote.url, subdir: context };
-    if (!context.startsWith(CWD) && !isRemoteUrl(context)) context = remoteContext(context, remote);
+  if (remote?.hasFiles) {
+    const subdirs = new Map<string, string>();
+    for (const [name, path] of contexts) {
+      const { url, subdir } = remoteContext(path, remote);
+      contexts.set(name, url);
+      if (subdir !== undefined) subdirs.set(name, subdir);
+    }
+    draft.remoteContexts = subdirs;
+    const { url, subdir } = remoteContext(context, remote);
+    context = url;
+    if (subdir !== undefined) draft.remoteContext = subdir;
   }
-  if (file.startsWith(CWD)) file = absolutePath(cleanPath(file.slice(CWD.length)), host.cwd);
-  else if (remote !== undefined && context.startsWith(CWD) && !isRemoteUrl(file) && isRemoteUrl(remote.url)) {
+  if (file.startsWith(CWD)) {
+    draft.localDockerfile = true;
+    file = absolutePath(cleanPath(file.slice(CWD.length)), host.cwd);
+  } else if (
+    remote !== undefined &&
+    context.startsWith(CWD) &&
+    !isRemoteUrl(file) &&
+    isRemoteUrl(remote.url)
+  ) {
     const local = joinPath(cleanPath(context.slice(CWD.length)), file);
     if (host.stat(local) !== undefined) {
       fail("reading a dockerfile for a remote build invocation is currently not supported");
     }
   }
   if (context.startsWith(CWD)) context = cleanPath(context.slice(CWD.length));
-  if (!isRemoteUrl(context) && !inRemote && !file.startsWith("/")) file = joinPath(context, file);
+  const isLocal = !isRemoteUrl(context) && draft.remoteContext === undefined;
+  if (isLocal && !file.startsWith("/")) file = joinPath(context, file);
   for (const [name, path] of contexts)
     if (path.startsWith(CWD)) contexts.set(name, cleanPath(path.slice(CWD.length)));
   target.set(targetFields.context, context);
@@ -139,12 +156,19 @@ function setInputs(
   draft.contexts = contexts;
 }
 
-/** A context of a remote definition: a directory there becomes the URL of that directory. */
-function remoteContext(path: string, { url }: RemoteDefinition): string {
-  if (path === ".") return url;
+/**
+ * A context of a remote definition. The root of a repository is its URL, which the daemon fetches itself; other
+ * directories, and all of an archive, are taken out of what was fetched.
+ */
+function remoteContext(
+  path: string,
+  { url }: RemoteDefinition,
+): { readonly url: string; readonly subdir?: string } {
+  if (path === ".") return url === "" ? { url, subdir: path } : { url };
   const elsewhere =
-    [CWD, "target:", "docker-image:"].some((prefix) => path.startsWith(prefix)) || isRemoteUrl(path);
-  return elsewhere ? path : urlWithSubdir(url, path);
+    [CWD, "target:", "docker-image:", "oci-layout:"].some((prefix) => path.startsWith(prefix)) ||
+    isRemoteUrl(path);
+  return elsewhere ? { url: path } : { url: urlWithSubdir(url, path), subdir: path };
 }
 
 function urlWithSubdir(url: string, path: string): string {

@@ -126,7 +126,11 @@ function localPath(text: string): string | undefined {
 
 function readPaths(request: BuildRequest, host: RequestHost): string[] {
   const inputs = request.remoteContext === undefined ? [request.context, request.dockerfile] : [];
-  const paths = [...inputs, ...request.contexts.values()].flatMap((text) => localPath(text) ?? []);
+  if (inputs.length === 0 && request.localDockerfile) inputs.push(request.dockerfile);
+  const contexts = [...request.contexts].flatMap(([name, text]) =>
+    request.remoteContexts.has(name) ? [] : [text],
+  );
+  const paths = [...inputs, ...contexts].flatMap((text) => localPath(text) ?? []);
   for (const cache of request.cacheFrom)
     if (cache.type === "local") paths.push(cache.attrs.get("src") ?? ".");
   for (const { id, src = "", env = "" } of request.secrets) {

@@ -2,23 +2,21 @@
 import {
   type BakeDefinition,
   type BakeFailure,
-  type BakeHost,
   type BakeOptions,
   type BakeOutcome,
   type BakePlan,
   type BuildRequest,
-  filesFromEnvironment,
   readBake,
-  readBakeFiles,
   readDefinition,
 } from "@kiln/bake";
 import { BuildError } from "@kiln/base";
-import { asVertex, type Builder, BuilderRegistry } from "@kiln/driver";
+import { type Builder, BuilderRegistry } from "@kiln/driver";
 import { goJson, newId } from "@kiln/formats";
 import { nodeBakeHost } from "../bake-host.ts";
 import { chooseProgress, frontendCapError, refuseUnsupported } from "../build/build-command.ts";
 import { commonBuildFlags } from "../build/build-flags.ts";
 import { callOutput } from "../build/call-result.ts";
+import type { FetchedTree } from "../build/inputs.ts";
 import {
   decodeResponse,
   metadataProvenanceMode,
@@ -26,7 +24,6 @@ import {
   writeMetadataFile,
 } from "../build/metadata.ts";
 import { parseCall } from "../build/parse-options.ts";
-import { isRemoteUrl } from "../build/remote-url.ts";
 import { envBool, localPlatform } from "../build/request-from-flags.ts";
 import { StdinSource } from "../build/stdin-source.ts";
 import type { CommandBody, CommandContext } from "../command/command.ts";
@@ -35,10 +32,14 @@ import { kilndCommand } from "../kilnd-command.ts";
 import { Printer } from "../printer.ts";
 import { askForEntitlements } from "./ask-entitlements.ts";
 import { type Jobs, parseJobs } from "./jobs.ts";
+import {
+  type BakeArguments,
+  type LoadedDefinition,
+  loadDefinition,
+  parseBakeArguments,
+} from "./load-definition.ts";
 import { StatusMerger } from "./prefix-status.ts";
 import { runTargets, type TargetResults } from "./run-targets.ts";
-
-const MAX_DEFINITION_BYTES = 16 << 20;
 
 const list = (name: string, usage: string, short?: string): FlagSpec => ({
   name,
@@ -85,31 +86,38 @@ async function runBake(ctx: CommandContext): Promise<number> {
   const { flags, terminal } = ctx;
   const listing = listRequest(flags);
   if (flags.bool("print") && listing !== "") throw usageError("--print and --list are mutually exclusive");
-  if (ctx.args[0] !== undefined && isRemoteUrl(ctx.args[0])) {
-    throw new BuildError("unimplemented", "remote bake definitions aren't supported by kiln yet");
-  }
+  const given = parseBakeArguments(ctx.args);
   const jobs = parseJobs(flags.string("jobs"));
   const builds = !flags.bool("print") && listing === "";
   const registry = new BuilderRegistry(terminal.env, kilndCommand(terminal.env));
-  const builder = builds ? registry.find(flags.string("builder")) : undefined;
+  const builder = builds || given.url !== "" ? registry.find(flags.string("builder")) : undefined;
   const printer = newPrinter(ctx, builder);
   try {
     const host = nodeBakeHost({ cwd: terminal.cwd(), env: terminal.env, localPlatform: localPlatform() });
-    const options = bakeOptions(ctx);
-    const files = await loadFiles(ctx, host, printer);
+    const definition = await loadDefinition(ctx, { host, printer, builder, url: given.url });
+    const { files } = definition;
+    const options = bakeOptions(ctx, given, definition);
     if (listing !== "") {
-      const definition = unwrap<BakeDefinition>(readDefinition(files, host, options), printer, ctx);
+      const read = unwrap<BakeDefinition>(readDefinition(files, host, options), printer, ctx);
       printer.end();
-      terminal.stdout.write(definition.list(listing));
+      terminal.stdout.write(read.list(listing));
       return 0;
     }
     const plan = unwrap<BakePlan>(readBake(files, host, options), printer, ctx);
-    if (builder === undefined) {
+    if (!builds || builder === undefined) {
       printer.end();
       terminal.stdout.write(withNewline(plan.print()));
       return 0;
     }
-    return await build(ctx, { plan, builder, registry, printer, jobs });
+    return await build(ctx, {
+      plan,
+      builder,
+      registry,
+      printer,
+      jobs,
+      targets: given.targets,
+      tree: definition.tree,
+    });
   } finally {
     printer.end();
     await Promise.all((builder?.nodes ?? []).map((node) => node.close()));
@@ -141,11 +149,13 @@ function newPrinter(ctx: CommandContext, builder: Builder | undefined): Printer 
   });
 }
 
-function bakeOptions(ctx: CommandContext): BakeOptions {
+function bakeOptions(ctx: CommandContext, given: BakeArguments, definition: LoadedDefinition): BakeOptions {
   const { flags } = ctx;
   const call = flags.bool("check") ? "check" : flags.string("call");
   return {
-    targets: ctx.args,
+    targets: given.targets,
+    commandContext: given.commandContext,
+    ...(definition.remote === undefined ? {} : { remote: definition.remote }),
     set: flags.list("set"),
     vars: flags.list("var"),
     allow: flags.list("allow"),
@@ -159,35 +169,6 @@ function bakeOptions(ctx: CommandContext): BakeOptions {
     ...(flags.string("sbom") === "" ? {} : { sbom: flags.string("sbom") }),
     ...(flags.string("provenance") === "" ? {} : { provenance: flags.string("provenance") }),
   };
-}
-
-async function loadFiles(
-  ctx: CommandContext,
-  host: BakeHost,
-  printer: Printer,
-): Promise<ReturnType<typeof readBakeFiles>> {
-  const given = ctx.flags.list("file").map((name) => name.replace(/^cwd:\/\//, ""));
-  const fromEnv = given.length === 0 ? filesFromEnvironment(host) : undefined;
-  const names = fromEnv ?? given;
-  const stdin = names.includes("-")
-    ? await new StdinSource(ctx.terminal.stdin).readAll(MAX_DEFINITION_BYTES)
-    : new Uint8Array();
-  const where = fromEnv === undefined ? "" : " from BUILDX_BAKE_FILE env";
-  return asVertex(`[internal] load local bake definitions${where}`, printer.update, (report) => {
-    const startedMs = Date.now();
-    const files = readBakeFiles(names, host, () => stdin);
-    for (const { name, data } of files) {
-      const size = BigInt(data.length);
-      report({
-        id: `reading ${name === "-" ? "from stdin" : name}`,
-        current: size,
-        total: size,
-        startedMs,
-        isDone: true,
-      });
-    }
-    return Promise.resolve(files);
-  });
 }
 
 function unwrap<T>(outcome: BakeOutcome<T>, printer: Printer, ctx: CommandContext): T {
@@ -204,16 +185,16 @@ interface BakeRun {
   readonly registry: BuilderRegistry;
   readonly printer: Printer;
   readonly jobs: Jobs;
+  /** What the user asked for. */
+  readonly targets: readonly string[];
+  /** What a remote definition came with. */
+  readonly tree: FetchedTree | undefined;
 }
 
 async function build(ctx: CommandContext, run: BakeRun): Promise<number> {
   const { flags, terminal } = ctx;
   const { plan, builder, registry } = run;
-  for (const request of plan.targets) {
-    refuseUnsupported(request, ctx);
-    if (request.remoteContext)
-      throw new BuildError("unimplemented", "remote bake definitions aren't supported by kiln yet");
-  }
+  for (const request of plan.targets) refuseUnsupported(request, ctx);
   let { printer } = run;
   if (plan.entitlementPrompt !== undefined) {
     printer.end();
@@ -221,7 +202,7 @@ async function build(ctx: CommandContext, run: BakeRun): Promise<number> {
     printer = newPrinter(ctx, builder);
   }
   const groupRef = newId();
-  registry.store.localState.saveGroup(groupRef, [], ctx.args);
+  registry.store.localState.saveGroup(groupRef, [], run.targets);
   const metadataFile = flags.string("metadata-file");
   warnWithoutOutput(plan.targets, ctx, { builder, printer });
   let results: TargetResults;
@@ -247,6 +228,7 @@ async function build(ctx: CommandContext, run: BakeRun): Promise<number> {
       jobs: run.jobs,
       merger: new StatusMerger(printer.update),
       groupRef,
+      ...(run.tree === undefined ? {} : { tree: run.tree }),
     });
   } finally {
     printer.end();

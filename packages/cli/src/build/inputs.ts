@@ -5,12 +5,13 @@
 import { lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
+import type { Definition } from "@kiln/api/pb";
 import type { BuildRequest } from "@kiln/bake";
 import { BuildError, errorMessage } from "@kiln/base";
 import { newId } from "@kiln/formats";
 import { digestProblem } from "@kiln/oci";
 import { usageError } from "../command/flags.ts";
-import { hasQuery, isGitSshUrl, isHttpUrl, isRemoteUrl } from "./remote-url.ts";
+import { hasQuery, isGitSshUrl, isGitUrl, isHttpUrl, isRemoteUrl } from "./remote-url.ts";
 import { isArchive, type StdinSource } from "./stdin-source.ts";
 
 const CAP_CONTEXTS = "moby.buildkit.frontend.contexts+forward";
@@ -36,13 +37,20 @@ export interface BuildInputs {
   /** Local directory of the context, undefined for a remote one. */
   contextDir?: string;
   readonly usesGitSsh: boolean;
+  /** Definitions that go with the frontend's call, by name. */
+  readonly definitions: Map<string, Definition>;
 }
+
+/** A directory of what a remote definition came with, as a step of that name. */
+export type FetchedTree = (path: string, stepName: string) => Definition;
 
 /** What inputs are read with. */
 export interface InputSources {
   readonly stdin: StdinSource;
   /** Fetches a Dockerfile through the daemon. */
   readonly fetchDockerfile: (url: string) => Promise<Uint8Array>;
+  /** What a remote definition came with: contexts may be directories of it. */
+  readonly tree?: FetchedTree | undefined;
 }
 
 /** Finds out what `request` reads. @throws BuildError in Buildx's words for what can't be a context. */
@@ -55,6 +63,7 @@ export async function prepareInputs(request: BuildRequest, sources: InputSources
     uploads: new Map(),
     sharedKey: "",
     dockerfileLabel: request.dockerfile,
+    definitions: new Map(),
     usesGitSsh: [request.context, ...request.contexts.values()].some(isGitSshUrl),
   };
   const caps = new Set<string>();
@@ -63,6 +72,13 @@ export async function prepareInputs(request: BuildRequest, sources: InputSources
   await prepareDockerfile(request, inputs, { ...sources, place });
   for (const [name, value] of request.contexts) {
     caps.add(CAP_CONTEXTS);
+    const path = request.remoteContexts.get(name);
+    if (path !== undefined) {
+      if (isGitUrl(value)) inputs.attrs.set(`input:git_state_${name}`, value);
+      inputs.attrs.set(`context:${name}`, `input:${name}`);
+      inputs.definitions.set(name, treeDefinition(sources.tree, path, `set context ${name} to ${path}`));
+      continue;
+    }
     if (hasQuery(value)) caps.add(`${CAP_GIT_QUERY}+forward`);
     prepareNamedContext(name, value, inputs);
   }
@@ -83,6 +99,7 @@ async function prepareContext(
   sources: InputSources,
 ): Promise<DockerfilePlace> {
   const { context, dockerfile } = request;
+  if (request.remoteContext !== undefined) return prepareTree(request, inputs, sources);
   if (context === "-") return prepareStdin(request, inputs, sources);
   if (isDirectory(context)) {
     inputs.dirs.set("context", context);
@@ -100,6 +117,25 @@ async function prepareContext(
     return { dir: dirname(dockerfile), name: basename(dockerfile) };
   }
   throw new BuildError("not_found", `unable to prepare context: path ${JSON.stringify(context)} not found`);
+}
+
+/** The context is a directory of a fetched definition; so is the Dockerfile, unless it's said to be local. */
+function prepareTree(request: BuildRequest, inputs: BuildInputs, sources: InputSources): DockerfilePlace {
+  const { context, dockerfile, localDockerfile, remoteContext = "." } = request;
+  const definition = treeDefinition(sources.tree, remoteContext, `set context to ${remoteContext}`);
+  inputs.definitions.set("context", definition);
+  if (isGitUrl(context)) inputs.attrs.set("input:context", context);
+  if (localDockerfile) {
+    inputs.attrs.set("dockerfilekey", "dockerfile");
+    return { dir: dirname(dockerfile), name: basename(dockerfile) };
+  }
+  inputs.definitions.set("dockerfile", definition);
+  return { name: dockerfile };
+}
+
+function treeDefinition(tree: FetchedTree | undefined, path: string, name: string): Definition {
+  if (tree === undefined) throw new BuildError("internal", `nothing was fetched to take ${path} from`);
+  return tree(path, name);
 }
 
 async function prepareStdin(

@@ -65,6 +65,8 @@ export function requestFromFlags(
     context,
     dockerfile: flags.string("file"),
     contexts: parseContexts(flags.list("build-context")),
+    remoteContexts: new Map(),
+    localDockerfile: false,
     args,
     labels: parseKeyValues(flags.list("label")),
     tags: given(flags, "tag"),

@@ -20,7 +20,7 @@ import { prepareCaches } from "./caches.ts";
 import { fetchDockerfile } from "./fetch-dockerfile.ts";
 import { gitAttributes } from "./git-info.ts";
 import { withMissingFileHint } from "./hints.ts";
-import { type BuildInputs, prepareInputs } from "./inputs.ts";
+import { type BuildInputs, type FetchedTree, prepareInputs } from "./inputs.ts";
 import { type OutputRules, type PreparedOutput, prepareOutputs } from "./outputs.ts";
 import { addProvenance } from "./provenance.ts";
 import { isRemoteUrl } from "./remote-url.ts";
@@ -45,6 +45,8 @@ export interface BuildEnvironment {
   /** Provenance for the metadata file: how much, or none. */
   readonly provenance: "min" | "max" | "disabled";
   readonly debug: boolean;
+  /** What a remote bake definition came with: contexts may be directories of it. */
+  readonly tree?: FetchedTree;
 }
 
 /** What one build gave. */
@@ -121,6 +123,7 @@ async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<Build
     probeCaps(node),
     prepareInputs(request, {
       stdin: build.stdin,
+      tree: build.tree,
       fetchDockerfile: (url) => fetchDockerfile(node.client, url, { onStatus: build.onStatus, signal }),
     }),
   ]);
@@ -156,7 +159,7 @@ async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<Build
     const policy = readSourcePolicy(env);
     result = await node.client.solve({
       ref,
-      drive: (gateway) => drive(gateway, { request, solve, links: build.links }),
+      drive: (gateway) => drive(gateway, { request, solve, links: build.links, inputs }),
       frontendAttrs: Object.fromEntries(solve.attrs),
       exporters: outputs.map(({ type, attrs }) => ({ type, attrs: Object.fromEntries(attrs) })),
       cacheImports: session.cacheImports,
@@ -214,11 +217,16 @@ const callMetadata = new WeakMap<BuildRequest, Map<string, string>>();
 
 async function drive(
   gateway: GatewayClient,
-  parts: { readonly request: BuildRequest; readonly solve: SolveAttrs; readonly links: BuildLinks },
+  parts: {
+    readonly request: BuildRequest;
+    readonly solve: SolveAttrs;
+    readonly links: BuildLinks;
+    readonly inputs: BuildInputs;
+  },
 ): Promise<Result | undefined> {
   const { request, solve, links } = parts;
   const options = Object.fromEntries(solve.attrs);
-  const inputs: Record<string, Definition> = {};
+  const inputs: Record<string, Definition> = Object.fromEntries(parts.inputs.definitions);
   for (const [name, input] of (await links.inputs?.()) ?? []) {
     options[`context:${name}`] = `input:${name}`;
     if (input.definition !== undefined) inputs[name] = input.definition;
