@@ -17,7 +17,18 @@ export {
   readDefinition,
 } from "./read.ts";
 export type * from "./request.ts";
-export { type BakeConfig, defineBake, definitionFile, type TargetDefinition } from "./tools/define.ts";
+export { type ConfigProblem, checkConfig, lineOfPath } from "./tools/check-config.ts";
+export {
+  type BakeConfig,
+  type BakeFunction,
+  type BakeInput,
+  type DeclaredVariable,
+  defineBake,
+  definitionFile,
+  type GroupDefinition,
+  type TargetDefinition,
+} from "./tools/define.ts";
 export { type EjectFormat, ejectConfig, ejectPlan } from "./tools/eject.ts";
-export { type GraphSource, graphSvg } from "./tools/graph.ts";
+export { type GraphGroup, type GraphSource, type GraphTarget, graphSvg } from "./tools/graph.ts";
 export { bakeSchema, referencePage } from "./tools/reference.ts";
+export { definitionTypes, moduleDeclarations } from "./tools/types.ts";

@@ -39,8 +39,10 @@ import { dirName, isRemoteUrl } from "./paths.ts";
 import { fail, parseBool } from "./problem.ts";
 import type { BuildRequest } from "./request.ts";
 import { Config, expandName, Resolver, rebaseContexts } from "./resolve/config.ts";
+import { graphOf } from "./resolve/graph-source.ts";
 import { loadLinks } from "./resolve/links.ts";
 import { parseOverrides } from "./resolve/overrides.ts";
+import type { GraphSource } from "./tools/graph.ts";
 
 /** What a user asks of a definition. */
 export interface BakeOptions extends BakeFlags {
@@ -82,6 +84,8 @@ export interface BakePlan extends BakeDefinition {
   readonly groups: ReadonlyMap<string, Group>;
   /** `--print` text. */
   print(): string;
+  /** What `graphSvg` draws: with groups, and with what the targets inherit from. */
+  graph(): GraphSource;
   /** Permissions that are needed and weren't granted. */
   readonly requiredEntitlements: Entitlements;
   /** The question to ask about them; `undefined` when nothing is missing. */
@@ -350,6 +354,7 @@ function plan(config: Config, host: BakeHost, options: BakeOptions): Plan {
     targets: requests,
     groups,
     print: () => printDefinition(groups, targets),
+    graph: () => graphOf(config, targets, groups),
     requiredEntitlements: missing,
     entitlementPrompt: promptFor(missing, requestHost, options.remote !== undefined),
   };

@@ -13,6 +13,7 @@ type Fields = readonly (readonly [name: string, value: PlainJson])[];
 export interface BakeDocument {
   readonly groups: readonly (readonly [name: string, fields: Fields])[];
   readonly targets: readonly (readonly [name: string, fields: Fields])[];
+  readonly variables?: readonly (readonly [name: string, fields: Fields])[];
 }
 
 function changeTexts(value: PlainJson, change: (text: string) => string): PlainJson {
@@ -32,9 +33,16 @@ export function plainTexts(value: PlainJson): PlainJson {
   return changeTexts(value, (text) => text.replaceAll(/([$%])\1\{/g, (mark) => mark.slice(1)));
 }
 
-/** The document in HCL's JSON syntax. */
-export function documentJson({ groups, targets }: BakeDocument): string {
-  const block = (items: BakeDocument["targets"]): PlainJson =>
-    Object.fromEntries(items.map(([name, fields]) => [name, Object.fromEntries(fields)]));
-  return `${JSON.stringify({ group: block(groups), target: block(targets) }, undefined, 2)}\n`;
+/** The document in HCL's JSON syntax, which has no empty blocks. */
+export function documentJson({ groups, targets, variables = [] }: BakeDocument): string {
+  const blocks = (kind: string, items: BakeDocument["targets"]): Record<string, PlainJson> =>
+    items.length === 0
+      ? {}
+      : { [kind]: Object.fromEntries(items.map(([name, fields]) => [name, Object.fromEntries(fields)])) };
+  const document = {
+    ...blocks("variable", variables),
+    ...blocks("group", groups),
+    ...blocks("target", targets),
+  };
+  return `${JSON.stringify(document, undefined, 2)}\n`;
 }

@@ -1,5 +1,7 @@
+import { formatCsvFields } from "@kiln/formats";
 import { type BakeConfig, documentOfConfig, kebabCase } from "./define.ts";
 import { type BakeDocument, documentJson, escapeTexts, type PlainJson, plainTexts } from "./document.ts";
+import { camelCase } from "./types.ts";
 
 /** The language to write a definition in. */
 export type EjectFormat = "hcl" | "json" | "ts";
@@ -18,10 +20,29 @@ export function ejectPlan(plan: { print(): string }, format: EjectFormat): strin
     Record<string, Readonly<Record<string, Readonly<Record<string, PlainJson>>>>>
   >;
   const fields = (given: Readonly<Record<string, PlainJson>>): [string, PlainJson][] =>
-    Object.entries(given).map(([name, value]) => [name, ESCAPED.has(name) ? value : escapeTexts(value)]);
+    Object.entries(given).map(([name, value]) => {
+      if (name === "policy" && Array.isArray(value)) return [name, value.map(policyText)];
+      return [name, ESCAPED.has(name) ? value : escapeTexts(value)];
+    });
   const blocks = (given: typeof group): [string, [string, PlainJson][]][] =>
     Object.entries(given).map(([name, value]) => [name, fields(value)]);
   return write({ groups: blocks(group), targets: blocks(target) }, format);
+}
+
+/** `--print` writes policies as the client sends them; definitions have them as texts. */
+function policyText(entry: PlainJson): string {
+  const { Files, Reset, Disabled, Strict, LogLevel } = entry as {
+    readonly [key: string]: PlainJson;
+  };
+  const files = Array.isArray(Files) ? (Files as readonly { readonly Filename: string }[]) : [];
+  const fields = [
+    ...files.map(({ Filename }) => `filename=${Filename}`),
+    ...(Reset === true ? ["reset=true"] : []),
+    ...(Disabled === true ? ["disabled=true"] : []),
+    ...(typeof Strict === "boolean" ? [`strict=${Strict}`] : []),
+    ...(typeof LogLevel === "string" ? [`log-level=${LogLevel}`] : []),
+  ];
+  return escapeTexts(formatCsvFields(fields)) as string;
 }
 
 function write(document: BakeDocument, format: EjectFormat): string {
@@ -60,10 +81,6 @@ function writeHcl({ groups, targets }: BakeDocument): string {
     ...groups.map((group) => block("group", group)),
     ...targets.map((target) => block("target", target)),
   ].join("\n");
-}
-
-function camelCase(name: string): string {
-  return name.replace(/-([a-z])/g, (_whole, letter: string) => letter.toUpperCase());
 }
 
 /** `__proto__: …` in an object literal isn't a member; `["__proto__"]: …` is. */

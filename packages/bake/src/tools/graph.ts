@@ -1,38 +1,85 @@
 import { compareStrings } from "@kiln/hcl";
 
-/** What a graph is drawn of; a `BakePlan` has it. */
-export interface GraphSource {
-  readonly targets: readonly {
-    readonly name: string;
-    readonly description?: string;
-    readonly platforms?: readonly string[];
-    readonly contexts?: ReadonlyMap<string, unknown>;
-  }[];
+/** One target of a graph. */
+export interface GraphTarget {
+  readonly name: string;
+  readonly description?: string;
+  readonly platforms?: readonly string[];
+  /** Named contexts; `target:NAME` links to another target. */
+  readonly contexts?: ReadonlyMap<string, unknown>;
+  readonly inherits?: readonly string[];
+  /** False for a target that is only inherited from. */
+  readonly built?: boolean;
 }
 
+/** One group of a graph. */
+export interface GraphGroup {
+  readonly name: string;
+  readonly description?: string;
+  readonly targets: readonly string[];
+}
+
+/** What a graph is drawn of; a `BakePlan` has it. */
+export interface GraphSource {
+  readonly targets: readonly GraphTarget[];
+  readonly groups?: readonly GraphGroup[];
+}
+
+type EdgeKind = "link" | "inherits" | "member";
+
 interface Node {
+  /** Groups and targets may have the same name. */
+  readonly id: string;
+  readonly kind: "target" | "ancestor" | "group";
   readonly name: string;
   readonly note: string;
-  readonly needs: readonly string[];
+  readonly description: string;
+  readonly needs: readonly { readonly id: string; readonly kind: EdgeKind }[];
+}
+
+interface Box {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly node: Node;
 }
 
 const ROW = 64;
 const BOX = 40;
-const GAP = 60;
-const LETTER = 7.5;
+const GAP = 70;
+const MARGIN = 16;
+const LETTER = 8;
+const LEGEND = 34;
 const PREFIX = "target:";
+const SWEEPS = 4;
 
+/** Strokes by kind of edge. */
+const EDGES: Readonly<Record<EdgeKind, { readonly style: string; readonly label: string }>> = {
+  link: { style: 'stroke="#1f6feb" stroke-width="1.6"', label: "context" },
+  inherits: { style: 'stroke="#8250df" stroke-width="1.4" stroke-dasharray="6 4"', label: "inherits" },
+  member: { style: 'stroke="#8c959f" stroke-width="1.2"', label: "in group" },
+};
+
+const BOXES: Readonly<Record<Node["kind"], string>> = {
+  target: 'fill="#ffffff" stroke="#24292f"',
+  ancestor: 'fill="#fbfaff" stroke="#8250df" stroke-dasharray="6 4"',
+  group: 'fill="#f3f4f6" stroke="#8c959f"',
+};
+
+const XML_NAMES: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&quot;",
+  "'": "&#39;",
+};
+
+/** Text for XML 1.0: markup is escaped, characters that no document may have become `?`. */
 function escapeXml(text: string): string {
-  const names: Readonly<Record<string, string>> = {
-    "&": "&amp;",
-    "<": "&lt;",
-    ">": "&gt;",
-    '"': "&quot;",
-    "'": "&#39;",
-  };
   return text
-    .replaceAll(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, "?")
-    .replaceAll(/[&<>"']/g, (char) => names[char]!);
+    .toWellFormed()
+    .replaceAll(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, "?")
+    .replaceAll(/[&<>"']/g, (char) => XML_NAMES[char]!);
 }
 
 function contextText(value: unknown): string {
@@ -41,91 +88,161 @@ function contextText(value: unknown): string {
   return typeof path === "string" ? path : "";
 }
 
-function nodesOf({ targets }: GraphSource): Node[] {
-  const names = new Set(targets.map(({ name }) => name));
-  return targets.map(({ name, platforms = [], contexts = new Map() }) => ({
-    name,
-    note: platforms.join(" "),
-    needs: [...contexts.values()]
+function nodesOf({ targets, groups = [] }: GraphSource): Node[] {
+  const targetNames = new Set(targets.map(({ name }) => name));
+  const groupNames = new Set(groups.map(({ name }) => name));
+  const targetNodes = targets.map((target): Node => {
+    const { name, description = "", platforms = [], contexts = new Map(), inherits = [], built } = target;
+    const links = [...contexts.values()]
       .map(contextText)
       .filter((text) => text.startsWith(PREFIX))
-      .map((text) => text.slice(PREFIX.length))
-      .filter((other) => names.has(other) && other !== name),
-  }));
+      .map((text) => text.slice(PREFIX.length));
+    const edges = (names: readonly string[], kind: EdgeKind): { id: string; kind: EdgeKind }[] =>
+      [...new Set(names)]
+        .filter((other) => targetNames.has(other) && other !== name)
+        .map((other) => ({ id: `target ${other}`, kind }));
+    return {
+      id: `target ${name}`,
+      kind: built === false ? "ancestor" : "target",
+      name,
+      note: platforms.join(" "),
+      description,
+      needs: [...edges(links, "link"), ...edges(inherits, "inherits")],
+    };
+  });
+  const groupNodes = groups.map(({ name, description = "", targets: members }): Node => {
+    // A group is named before a target of the same name, except inside itself.
+    const needs = [...new Set(members)].flatMap((member): { id: string; kind: EdgeKind }[] => {
+      if (groupNames.has(member) && member !== name) return [{ id: `group ${member}`, kind: "member" }];
+      return targetNames.has(member) ? [{ id: `target ${member}`, kind: "member" }] : [];
+    });
+    return { id: `group ${name}`, kind: "group", name, note: "group", description, needs };
+  });
+  return [...targetNodes, ...groupNodes];
 }
 
-/** Columns: a target stands right of all that it needs. Cycles are cut. */
+/** Columns: a node stands right of all that it needs. Cycles are cut. */
 function columnsOf(nodes: readonly Node[]): Node[][] {
-  const byName = new Map(nodes.map((node) => [node.name, node]));
+  const byId = new Map(nodes.map((node) => [node.id, node]));
   const depth = new Map<string, number>();
   const open = nodes.map((node) => ({ node, entered: false }));
   while (open.length > 0) {
     const step = open.pop()!;
-    const { name, needs } = step.node;
+    const { id, needs } = step.node;
     if (step.entered) {
-      depth.set(name, Math.max(-1, ...needs.map((other) => depth.get(other) ?? 0)) + 1);
+      depth.set(id, Math.max(-1, ...needs.map((other) => depth.get(other.id) ?? 0)) + 1);
       continue;
     }
-    if (depth.has(name)) continue;
-    depth.set(name, 0);
+    if (depth.has(id)) continue;
+    depth.set(id, 0);
     open.push({ node: step.node, entered: true });
-    for (const other of needs) if (!depth.has(other)) open.push({ node: byName.get(other)!, entered: false });
+    for (const other of needs)
+      if (!depth.has(other.id)) open.push({ node: byId.get(other.id)!, entered: false });
   }
   const columns: Node[][] = [];
-  for (const node of [...nodes].sort((a, b) => compareStrings(a.name, b.name))) {
-    const at = depth.get(node.name) ?? 0;
+  for (const node of [...nodes].sort((a, b) => compareStrings(a.id, b.id))) {
+    const at = depth.get(node.id) ?? 0;
     columns[at] ??= [];
     columns[at].push(node);
   }
-  return Array.from(columns, (column) => column ?? []);
+  return ordered(Array.from(columns, (column) => column ?? []));
 }
 
-/** Draws targets and the contexts that link them, as SVG. */
-export function graphSvg(source: GraphSource): string {
-  const columns = columnsOf(nodesOf(source));
-  const boxes = new Map<
-    string,
-    { readonly x: number; readonly y: number; readonly width: number; readonly node: Node }
-  >();
-  let x = 10;
+/** Brings each column in the order of what its nodes are connected with, so that few lines cross. */
+function ordered(columns: Node[][]): Node[][] {
+  const neighbours = new Map<string, string[]>();
+  const connect = (a: string, b: string): void => {
+    neighbours.set(a, [...(neighbours.get(a) ?? []), b]);
+  };
+  for (const node of columns.flat()) {
+    for (const { id } of node.needs) {
+      connect(node.id, id);
+      connect(id, node.id);
+    }
+  }
+  const row = new Map(columns.flatMap((column) => column.map((node, i) => [node.id, i] as const)));
+  for (let sweep = 0; sweep < SWEEPS; sweep++) {
+    for (const column of sweep % 2 === 0 ? columns : columns.toReversed()) {
+      const weight = new Map(
+        column.map(({ id }) => {
+          const rows = (neighbours.get(id) ?? []).map((other) => row.get(other) ?? 0);
+          const mean = rows.length === 0 ? (row.get(id) ?? 0) : rows.reduce((a, b) => a + b, 0) / rows.length;
+          return [id, mean] as const;
+        }),
+      );
+      column.sort((a, b) => weight.get(a.id)! - weight.get(b.id)! || compareStrings(a.id, b.id));
+      for (const [i, { id }] of column.entries()) row.set(id, i);
+    }
+  }
+  return columns;
+}
+
+function widthOf(text: string): number {
+  return [...text].reduce((sum, char) => sum + (char.codePointAt(0)! >= 0x1100 ? 2 : 1), 0);
+}
+
+function placed(columns: readonly (readonly Node[])[]): { boxes: Map<string, Box>; width: number } {
+  const boxes = new Map<string, Box>();
+  let x = MARGIN;
   for (const column of columns) {
-    const width =
-      Math.ceil(Math.max(...column.map(({ name, note }) => Math.max(name.length, note.length)), 8) * LETTER) +
-      24;
-    for (const [row, node] of column.entries()) boxes.set(node.name, { x, y: 10 + row * ROW, width, node });
+    const letters = Math.max(...column.map(({ name, note }) => Math.max(widthOf(name), widthOf(note))), 8);
+    const width = letters * LETTER + 24;
+    for (const [row, node] of column.entries()) {
+      boxes.set(node.id, { x, y: MARGIN + row * ROW, width, node });
+    }
     x += width + GAP;
   }
-  const height = 20 + Math.max(0, ...columns.map(({ length }) => length)) * ROW;
-  const parts: string[] = [];
-  for (const to of boxes.values()) {
-    for (const need of to.node.needs) {
-      const from = boxes.get(need)!;
-      const [x1, y1, y2] = [from.x + from.width, from.y + BOX / 2, to.y + BOX / 2];
-      const middle = (x1 + to.x) / 2;
-      parts.push(
-        `<path d="M${x1} ${y1}C${middle} ${y1} ${middle} ${y2} ${to.x} ${y2}" fill="none" stroke="#888"/>`,
-      );
-    }
-  }
-  for (const { x: left, y, width, node } of boxes.values()) {
-    const middle = left + width / 2;
-    const lines =
-      node.note === ""
-        ? [[node.name, y + 25]]
-        : [
-            [node.name, y + 18],
-            [node.note, y + 33],
-          ];
-    parts.push(
-      `<rect x="${left}" y="${y}" width="${width}" height="${BOX}" rx="6" fill="#fff" stroke="#444"/>`,
-    );
-    for (const [i, [text, at]] of lines.entries()) {
-      const size = i === 0 ? 13 : 10;
-      parts.push(
-        `<text x="${middle}" y="${at}" font-size="${size}" text-anchor="middle">${escapeXml(String(text))}</text>`,
-      );
-    }
-  }
-  const open = `<svg xmlns="http://www.w3.org/2000/svg" width="${Math.max(x - GAP + 10, 20)}" height="${height}" font-family="monospace">`;
+  return { boxes, width: Math.max(x - GAP + MARGIN, 340) };
+}
+
+function drawEdge(from: Box, to: Box, kind: EdgeKind): string {
+  const [x1, y1, x2, y2] = [from.x + from.width, from.y + BOX / 2, to.x, to.y + BOX / 2];
+  const middle = (x1 + x2) / 2;
+  return `<path d="M${x1} ${y1}C${middle} ${y1} ${middle} ${y2} ${x2} ${y2}" fill="none" ${EDGES[kind].style} marker-end="url(#${kind})"/>`;
+}
+
+function drawBox({ x, y, width, node }: Box): string {
+  const middle = x + width / 2;
+  const text = (content: string, at: number, size: number): string =>
+    `<text x="${middle}" y="${at}" font-size="${size}" text-anchor="middle" fill="#24292f">${escapeXml(content)}</text>`;
+  const lines =
+    node.note === ""
+      ? [text(node.name, y + 25, 13)]
+      : [text(node.name, y + 18, 13), text(node.note, y + 33, 10)];
+  const title = node.description === "" ? node.name : `${node.name}: ${node.description}`;
+  const radius = node.kind === "group" ? BOX / 2 : 6;
+  return `<g><title>${escapeXml(title)}</title><rect x="${x}" y="${y}" width="${width}" height="${BOX}" rx="${radius}" ${BOXES[node.kind]}/>${lines.join("")}</g>`;
+}
+
+function drawLegend(kinds: ReadonlySet<EdgeKind>, y: number): string[] {
+  return [...kinds].map((kind, i) => {
+    const x = MARGIN + i * 105;
+    return `<path d="M${x} ${y}H${x + 30}" fill="none" ${EDGES[kind].style} marker-end="url(#${kind})"/><text x="${x + 36}" y="${y + 4}" font-size="11" fill="#57606a">${EDGES[kind].label}</text>`;
+  });
+}
+
+/** Draws groups, targets, the contexts that link them and what they inherit, as SVG. Arrows go with the data. */
+export function graphSvg(source: GraphSource): string {
+  const columns = columnsOf(nodesOf(source));
+  const { boxes, width } = placed(columns);
+  const edges = [...boxes.values()].flatMap((to) =>
+    to.node.needs.map(({ id, kind }) => ({ from: boxes.get(id)!, to, kind })),
+  );
+  const order: readonly EdgeKind[] = ["link", "inherits", "member"];
+  const kinds = new Set(order.filter((kind) => edges.some((edge) => edge.kind === kind)));
+  const below = MARGIN + Math.max(0, ...columns.map(({ length }) => length)) * ROW;
+  const height = below + (kinds.size === 0 ? 0 : LEGEND);
+  const markers = [...kinds].map((kind) => {
+    const color = /stroke="(#\w+)"/.exec(EDGES[kind].style)![1];
+    return `<marker id="${kind}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z" fill="${color}"/></marker>`;
+  });
+  const parts = [
+    ...(markers.length === 0 ? [] : [`<defs>${markers.join("")}</defs>`]),
+    `<rect width="${width}" height="${height}" fill="#ffffff"/>`,
+    ...edges.map(({ from, to, kind }) => drawEdge(from, to, kind)),
+    ...[...boxes.values()].map(drawBox),
+    ...drawLegend(kinds, below + 8),
+  ];
+  const open = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="ui-monospace, monospace">`;
   return `${open}\n${parts.join("\n")}\n</svg>\n`;
 }
