@@ -22,8 +22,11 @@ export interface LocalDaemon extends AsyncDisposable {
 
 const START_ATTEMPTS = 600;
 
-/** Starts the built daemon below a folder with docker.io mirrored to a registry, and waits for its socket. */
-export async function startKilnd(folder: string, registryHost: string): Promise<LocalDaemon> {
+/**
+ * Starts the built daemon below a folder with docker.io mirrored to a registry, and waits for its socket. `settings`
+ * are further tables of its configuration.
+ */
+export async function startKilnd(folder: string, registryHost: string, settings = ""): Promise<LocalDaemon> {
   const config = join(folder, "kilnd.toml");
   const root = join(folder, "root");
   const socket = join(folder, "kilnd.sock");
@@ -35,7 +38,7 @@ export async function startKilnd(folder: string, registryHost: string): Promise<
   mirrors = ["${registryHost}"]
 [registry."${registryHost}"]
   http = true
-`,
+${settings}`,
   );
   const address = `unix://${socket}`;
   const args = ["--root", root, "--addr", address, "--config", config, "--debug"];

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { pushBusybox, pushDebian } from "./base-images.ts";
 import { BIN, type LocalDaemon, startKilnd } from "./kilnd.ts";
 import { type LocalRegistry, startRegistry } from "./registry.ts";
-import { type RunOptions, type RunResult, run } from "./run.ts";
+import { must, type RunOptions, type RunResult, run } from "./run.ts";
 import { makeTestFolder, removeTestFolder } from "./test-folder.ts";
 
 /** A registry with base images, a daemon that reads docker.io from it, and `kiln` set up to use that daemon. */
@@ -29,6 +29,10 @@ export interface TestBed extends AsyncDisposable {
 /** The base images that a test needs. */
 export interface TestBedOptions {
   readonly debian?: boolean;
+  /** Further tables of the daemon's configuration. */
+  readonly settings?: string;
+  /** Puts the daemon's root on a file system of this size (a tmpfs), so that it can be filled. */
+  readonly rootSizeMib?: number;
 }
 
 const BUILD_TIMEOUT_MS = 400_000;
@@ -42,7 +46,11 @@ export async function openTestBed(name: string, options: TestBedOptions = {}): P
   const registry = undo.use(await startRegistry(folder));
   await pushBusybox(folder, registry.host);
   if (options.debian) await pushDebian(folder, registry.host);
-  let daemon = await startKilnd(folder, registry.host);
+  if (options.rootSizeMib !== undefined) {
+    undo.use(await mountTmpfs(join(folder, "root"), options.rootSizeMib));
+  }
+  const startDaemonHere = () => startKilnd(folder, registry.host, options.settings);
+  let daemon = await startDaemonHere();
   undo.defer(async () => {
     await daemon.stop();
   });
@@ -58,7 +66,7 @@ export async function openTestBed(name: string, options: TestBedOptions = {}): P
   if (created.code !== 0) throw new Error(`kiln create: ${created.stderr}`);
   const kept = undo.move();
   const startDaemon = async () => {
-    daemon = await startKilnd(folder, registry.host);
+    daemon = await startDaemonHere();
   };
   return {
     folder,
@@ -81,6 +89,17 @@ export async function openTestBed(name: string, options: TestBedOptions = {}): P
     buildctl: (args, runOptions) => call("buildctl", ["--addr", daemon.address, ...args], runOptions),
     context: (contextName, files) => writeContext(join(folder, "contexts", contextName), files),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
+}
+
+/** Mounts a small file system on a new folder; disposing takes it away. */
+export async function mountTmpfs(folder: string, sizeMib: number): Promise<AsyncDisposable> {
+  mkdirSync(folder, { recursive: true });
+  await must("mount", ["-t", "tmpfs", "-o", `size=${sizeMib}m,mode=0755`, "kiln-e2e", folder]);
+  return {
+    async [Symbol.asyncDispose]() {
+      await must("umount", [folder]);
+    },
   };
 }
 

@@ -37,6 +37,7 @@ const CLEANUP_TIMEOUT_MS = 4_000;
 export async function runDaemon(config: DaemonConfig): Promise<number> {
   const log = new Logger(config.log);
   for (const warning of config.warnings) log.warn(warning);
+  survive(log);
   await using undo = new DisposableStore();
   // forked before anything has grown: spawning costs in proportion to the memory of who does it
   const zygote = undo.use(await startZygote());
@@ -86,6 +87,17 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
   // Builds whose clients have left may still be taking their steps' mounts away.
   await Promise.race([engine.stop(), sleep(CLEANUP_TIMEOUT_MS)]);
   return 0;
+}
+
+/**
+ * One build's mishap (a full disk that shows in the background, say) must not end the builds of all others: what
+ * nobody has caught is logged as the bug that it is, and the daemon goes on.
+ */
+function survive(log: Logger): void {
+  const tell = (error: unknown): void =>
+    log.error("uncaught", error, { stack: error instanceof Error ? (error.stack ?? "") : "" });
+  process.on("uncaughtException", tell);
+  process.on("unhandledRejection", tell);
 }
 
 function createRouter(

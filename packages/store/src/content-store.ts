@@ -3,7 +3,7 @@ import { createReadStream, existsSync, mkdirSync, readdirSync, renameSync, rmSyn
 import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import type { GrowingFile } from "@kiln/archive";
-import { BuildError, type Clock, systemClock } from "@kiln/base";
+import { BuildError, type Clock, systemClock, wrapError } from "@kiln/base";
 import { newId } from "@kiln/formats";
 import { type Descriptor, type Digest, digestHex, parseDigest } from "@kiln/oci";
 import type { BlobExpectation, BlobInfo, BlobWriter, ByteRange, ContentStore } from "./content.ts";
@@ -123,7 +123,10 @@ export class FileContentStore implements ContentStore {
 
   async writer(expected: BlobExpectation = {}): Promise<BlobWriter> {
     const path = join(this.ingestDir, newId());
-    return new FileBlobWriter(path, await open(path, "wx", 0o600), {
+    const file = await open(path, "wx", 0o600).catch((error: unknown) => {
+      throw writeError(error, expected.digest);
+    });
+    return new FileBlobWriter(path, file, {
       expected,
       publish: (digest, sizeBytes, labels) => this.#publish(path, { digest, sizeBytes }, labels),
     });
@@ -291,7 +294,11 @@ class FileBlobWriter implements BlobWriter {
     this.#pending = [];
     this.#pendingBytes = 0;
     if (parts.length === 0) return;
-    await this.#file.writeFile(Buffer.concat(parts));
+    try {
+      await this.#file.writeFile(Buffer.concat(parts));
+    } catch (error) {
+      throw writeError(error, this.#ctx.expected.digest);
+    }
     this.#growing?.grow(this.#offset);
   }
 
@@ -308,7 +315,9 @@ class FileBlobWriter implements BlobWriter {
       }
       await this.#flush();
       this.#growing?.end(true);
-      await this.#file.sync();
+      await this.#file.sync().catch((error: unknown) => {
+        throw writeError(error, digest);
+      });
       this.#open = false;
       await this.#file.close();
       await this.#ctx.publish(digest, this.#offset, want.labels ?? {});
@@ -326,6 +335,13 @@ class FileBlobWriter implements BlobWriter {
     }
     if (existsSync(this.#path)) rmSync(this.#path, { force: true });
   }
+}
+
+function writeError(error: unknown, digest: string | undefined): unknown {
+  return wrapError(
+    error,
+    digest === undefined ? "failed to write content" : `failed to write content ${digest}`,
+  );
 }
 
 function sizeMismatch(wanted: number, got: number): BuildError {

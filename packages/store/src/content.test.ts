@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { createLeaseStore, Database, FileContentStore } from "./index.ts";
+import { SpaceReserve } from "./space-reserve.ts";
 import { digestOf } from "./testing/store-fixture.ts";
 
 let root: string;
@@ -109,4 +110,48 @@ test("leases expire and hold", () => {
   now = 10;
   assert.equal(leases.holds({ kind: "content", id: digest }), false);
   assert.deepEqual(createLeaseStore(db, { now: () => now }).list(), []);
+});
+
+test("a full disk undoes a transaction as a whole, says so, and freeing space is enough to go on", () => {
+  db.migrate("t", ["CREATE TABLE t (x INTEGER, y BLOB) STRICT"]);
+  const insert = (x: number, bytes: number): number =>
+    db.run("INSERT INTO t VALUES (?, ?)", x, new Uint8Array(bytes));
+  const rows = (): unknown[] => db.all("SELECT x FROM t ORDER BY x").map((row) => row.x);
+  insert(1, 10);
+  const pages = Number(db.get("PRAGMA page_count")?.page_count) + 5;
+  db.get(`PRAGMA max_page_count = ${pages}`);
+  const full = { code: "resource_exhausted", message: /^write \S+kiln\.db: no space left on device$/ };
+  assert.throws(() => insert(2, 100_000), full);
+  assert.throws(
+    () =>
+      db.transaction(() => {
+        insert(3, 10);
+        assert.throws(() => db.transaction(() => insert(4, 100_000)), full);
+        insert(5, 10); // what was before it is gone: it must not stay alone
+      }),
+    { code: "aborted" },
+  );
+  assert.throws(() => db.transaction(() => insert(6, 100_000)), full);
+  assert.deepEqual(rows(), [1]);
+  db.get("PRAGMA max_page_count = 1000000");
+  db.transaction(() => insert(7, 100_000));
+  assert.deepEqual(rows(), [1, 7]);
+});
+
+test("a reserve of space is given up when the disk is full, and made again", () => {
+  const file = join(root, "reserve");
+  let free = 1 << 30;
+  const reserve = new SpaceReserve(file, () => free);
+  reserve.restore();
+  assert.equal(statSync(file).size, 2 << 20);
+  reserve.release();
+  assert.ok(existsSync(file));
+  free = 0;
+  reserve.release();
+  assert.ok(!existsSync(file));
+  reserve.restore();
+  assert.ok(!existsSync(file));
+  free = 1 << 30;
+  reserve.restore();
+  assert.ok(existsSync(file));
 });

@@ -9,6 +9,9 @@ export type SqlValue = string | number | bigint | Uint8Array | null;
 /** A row by its column names. */
 export type Row = Readonly<Record<string, SqlValue>>;
 
+const SQLITE_FULL = 13;
+const SQLITE_IOERR = 10;
+
 /** How durable a commit is. */
 export interface DatabaseOptions {
   /**
@@ -26,6 +29,7 @@ export class Database implements Disposable {
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   readonly #full: boolean;
+  readonly #path: string;
   #depth = 0;
   #closed = false;
 
@@ -34,6 +38,7 @@ export class Database implements Disposable {
     if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     this.#db = new DatabaseSync(path);
     this.#full = opts.synchronous === "full";
+    this.#path = path;
     try {
       this.#setUp();
     } catch (error) {
@@ -90,7 +95,13 @@ export class Database implements Disposable {
 
   /** Runs a statement; the number of changed rows. Texts of statements are kept prepared: don't build them. */
   run(sql: string, ...params: readonly SqlValue[]): number {
-    return Number(this.#prepare(sql).run(...params).changes);
+    // SQLite takes a whole transaction back when the disk is full: what is left of it must not go on alone.
+    if (this.#depth > 0 && !this.#db.isTransaction) throw this.#lost();
+    try {
+      return Number(this.#prepare(sql).run(...params).changes);
+    } catch (error) {
+      throw this.#told(error);
+    }
   }
 
   /** First row of a query. */
@@ -119,20 +130,50 @@ export class Database implements Disposable {
 
   /** Everything that `fn` (synchronous) does happens, or nothing. Transactions nest. */
   transaction<T>(fn: () => T): T {
-    const outermost = this.#depth === 0;
-    this.#db.exec(outermost ? "BEGIN IMMEDIATE" : `SAVEPOINT s${this.#depth}`);
-    this.#depth++;
+    const level = this.#depth;
+    if (level > 0 && !this.#db.isTransaction) throw this.#lost();
+    this.#exec(level === 0 ? "BEGIN IMMEDIATE" : `SAVEPOINT s${level}`);
+    this.#depth = level + 1;
     try {
       const result = fn();
-      this.#depth--;
-      this.#db.exec(outermost ? "COMMIT" : `RELEASE s${this.#depth}`);
+      if (!this.#db.isTransaction) throw this.#lost();
+      this.#exec(level === 0 ? "COMMIT" : `RELEASE s${level}`);
       return result;
     } catch (error) {
-      this.#depth = Math.min(this.#depth, outermost ? 0 : this.#depth - 1);
-      if (outermost) this.#db.exec("ROLLBACK");
-      else this.#db.exec(`ROLLBACK TO s${this.#depth}; RELEASE s${this.#depth}`);
+      // A full disk ends it by itself.
+      if (this.#db.isTransaction) {
+        this.#db.exec(level === 0 ? "ROLLBACK" : `ROLLBACK TO s${level}; RELEASE s${level}`);
+      }
       throw error;
+    } finally {
+      this.#depth = level;
     }
+  }
+
+  #exec(sql: string): void {
+    try {
+      this.#db.exec(sql);
+    } catch (error) {
+      throw this.#told(error);
+    }
+  }
+
+  #lost(): BuildError {
+    return new BuildError("aborted", `transaction on ${this.#path} was taken back`);
+  }
+
+  /** Names the file when the disk is full or fails; SQLite's own words for that are "database or disk is full". */
+  #told(error: unknown): unknown {
+    const code = error instanceof Error && "errcode" in error ? Number(error.errcode) & 0xff : 0;
+    if (code === SQLITE_FULL) {
+      return new BuildError("resource_exhausted", `write ${this.#path}: no space left on device`, {
+        cause: error,
+      });
+    }
+    if (code === SQLITE_IOERR) {
+      return new BuildError("unknown", `write ${this.#path}: input/output error`, { cause: error });
+    }
+    return error;
   }
 
   /** Gives pages that were freed back to the file system; a few at a time. */

@@ -17,6 +17,7 @@ import { recover } from "./recovery.ts";
 import type { FetchBlob, RefDeps } from "./ref-deps.ts";
 import type { RefManager } from "./ref-manager.ts";
 import type { Snapshotter } from "./snapshotter.ts";
+import { SpaceReserve } from "./space-reserve.ts";
 import { TreePool } from "./tree-job.ts";
 
 /** How to open a store. */
@@ -58,6 +59,9 @@ export async function openStore(opts: StoreOptions): Promise<Store> {
   await using undo = new DisposableStore();
   const clock = opts.clock ?? systemClock;
   const { root } = opts;
+  const diskStat = () => diskSpace(root);
+  const reserve = new SpaceReserve(join(root, "reserve"), () => diskStat().freeBytes);
+  reserve.release();
   const db = undo.use(openDatabase(opts));
   const layers = opts.layers ?? undo.use(new LayerPool());
   const trees = undo.use(new TreePool());
@@ -81,13 +85,15 @@ export async function openStore(opts: StoreOptions): Promise<Store> {
       trees,
       fetchBlob: opts.fetchBlob,
       clock,
-      diskStat: () => diskSpace(root),
+      diskStat,
+      reserve,
       mountRoot: join(root, "mounts"),
       ...(opts.isShared ? { isShared: opts.isShared } : {}),
       onWarning: opts.onWarning ?? (() => undefined),
     }),
   );
   await recover(manager.deps, manager.pruner);
+  reserve.restore();
   const owned = undo.move();
   return {
     root,

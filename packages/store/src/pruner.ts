@@ -101,11 +101,14 @@ export class Pruner {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#running = promise;
     await before;
+    const { reserve } = this.#deps;
     try {
+      reserve?.release();
       for (const rule of rules) await this.#pruneRule(rule, onRecord, signal);
       await this.collectContent();
     } finally {
       resolve();
+      reserve?.restore();
     }
   }
 
@@ -182,8 +185,19 @@ export class Pruner {
     const twin = record.equalImmutable;
     const gone = twin ? [twin, record] : [record];
     records.remove(gone);
-    for (const { id } of gone) for (const listener of this.#listeners) listener(id);
+    for (const { id } of gone) this.#tell(id);
     for (const { state } of gone) await this.release(state);
+  }
+
+  /** What others note of it only saves work: when that fails (a full disk), the space is freed all the same. */
+  #tell(id: string): void {
+    for (const listener of this.#listeners) {
+      try {
+        listener(id);
+      } catch (error) {
+        this.#deps.onWarning(`failed to forget cache record ${id}`, error);
+      }
+    }
   }
 
   /** Removes the snapshot and the blobs of a record that is gone, unless something else uses them. */

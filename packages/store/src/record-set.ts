@@ -1,4 +1,4 @@
-import { BuildError, type Clock } from "@kiln/base";
+import { BuildError, type Clock, isBuildError } from "@kiln/base";
 import { type Digest, sha256 } from "@kiln/oci";
 import type { Database, Row } from "./database.ts";
 import { type CacheRecord, parentIds, type RecordState } from "./record.ts";
@@ -146,7 +146,19 @@ export class RecordSet implements Disposable {
     record.lastUsedAt = this.#clock.now();
     record.usageCount++;
     this.#touched.add(record);
-    this.#touchTimer ??= setTimeout(() => this.flush(), TOUCH_DELAY_MS).unref();
+    this.#flushLater();
+  }
+
+  #flushLater(): void {
+    this.#touchTimer ??= setTimeout(() => {
+      try {
+        this.flush();
+      } catch (error) {
+        // A full disk: when something was used matters less than going on. What waits is written later.
+        if (!isBuildError(error)) throw error;
+        if (!this.#closed) this.#flushLater();
+      }
+    }, TOUCH_DELAY_MS).unref();
   }
 
   /** Writes the uses that wait. */

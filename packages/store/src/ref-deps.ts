@@ -7,6 +7,7 @@ import type { LeaseStore } from "./lease.ts";
 import type { RecordSet } from "./record-set.ts";
 import type { RefContext } from "./ref.ts";
 import type { Snapshotter } from "./snapshotter.ts";
+import type { SpaceReserve } from "./space-reserve.ts";
 import type { TreePool } from "./tree-job.ts";
 import type { DiskStat } from "./usage.ts";
 
@@ -29,6 +30,7 @@ export interface RefDeps {
   readonly fetchBlob: FetchBlob;
   readonly clock: Clock;
   readonly diskStat: DiskStat;
+  readonly reserve?: SpaceReserve;
   /** Folder for mount points of our own. */
   readonly mountRoot: string;
   /** True for a record that something outside the cache uses too (an image store). */

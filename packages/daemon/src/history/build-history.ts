@@ -54,7 +54,13 @@ export class BuildHistory implements History, Disposable {
     this.#leases = opts.store.leases;
     this.#table = new RecordTable(opts.store.db);
     this.#clearOrphans();
-    this.#timer = setInterval(() => this.#collect(), GC_INTERVAL_MS);
+    this.#timer = setInterval(() => {
+      try {
+        this.#collect();
+      } catch (error) {
+        this.#opts.log.error("removing old records failed", error);
+      }
+    }, GC_INTERVAL_MS);
     this.#timer.unref();
   }
 
