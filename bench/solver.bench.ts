@@ -76,8 +76,14 @@ const CTX: CacheLoadContext = {
   signal: new AbortController().signal,
   vertexDigest: "",
   sessions: { ids: () => [] },
-  progress: { status: () => undefined, log: () => undefined, warning: () => undefined },
+  progress: {
+    resume: () => () => undefined,
+    status: () => undefined,
+    log: () => undefined,
+    warning: () => undefined,
+  },
   cacheOption: () => undefined,
+  cleanup: () => undefined,
 };
 
 async function measure(keys: CacheKeyStore, target: Vertex<Op>): Promise<number[]> {

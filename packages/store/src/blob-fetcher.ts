@@ -3,7 +3,7 @@ import { BuildError, isBuildError, Semaphore } from "@kiln/base";
 import type { Descriptor } from "@kiln/oci";
 import { Flights } from "./flights.ts";
 import type { CacheRecord } from "./record.ts";
-import type { BlobProvider, RefContext } from "./ref.ts";
+import type { BlobProgress, BlobProvider, LayerObserver, RefContext } from "./ref.ts";
 import type { RefDeps } from "./ref-deps.ts";
 
 const MAX_DOWNLOADS = 8;
@@ -18,6 +18,7 @@ export class BlobFetcher {
   readonly #deps: RefDeps;
   readonly #flights = new Flights();
   readonly #providers = new Map<string, BlobProvider>();
+  readonly #observers = new Map<string, Set<LayerObserver>>();
   readonly #permits = new Semaphore(MAX_DOWNLOADS);
 
   constructor(deps: RefDeps) {
@@ -32,6 +33,46 @@ export class BlobFetcher {
   /** Replaces a provider that may have grown old: its session or token may be gone. */
   refreshProvider(digest: string, provider: BlobProvider): void {
     if (this.#providers.has(digest)) this.#providers.set(digest, provider);
+  }
+
+  /** Lets `observer` see the work on layers until what is returned is disposed of. */
+  observe(digests: readonly string[], observer: LayerObserver): Disposable {
+    for (const digest of digests) {
+      const all = this.#observers.get(digest) ?? new Set();
+      this.#observers.set(digest, all.add(observer));
+    }
+    const stop = (): void => {
+      for (const digest of digests) {
+        const all = this.#observers.get(digest);
+        all?.delete(observer);
+        if (all?.size === 0) this.#observers.delete(digest);
+      }
+    };
+    return { [Symbol.dispose]: stop };
+  }
+
+  /** Does some work on a layer; `ctx` and the layer's observers are told how it gets on. */
+  async observed<T>(
+    digest: string,
+    ctx: RefContext,
+    work: (report: (progress: BlobProgress) => void) => Promise<T>,
+  ): Promise<T> {
+    const observers = [...(this.#observers.get(digest) ?? [])];
+    const ends = observers.map((observer) => observer.begin());
+    const finish = (error?: unknown): void => {
+      for (const end of ends) end(error);
+    };
+    try {
+      const out = await work((progress) => {
+        ctx.onProgress?.(progress);
+        for (const observer of observers) observer.progress(progress);
+      });
+      finish();
+      return out;
+    } catch (error) {
+      finish(error);
+      throw error;
+    }
   }
 
   /** Forgets what only served a blob that is gone. */
@@ -60,9 +101,18 @@ export class BlobFetcher {
     const { content } = this.#deps;
     using _permit = await this.#permits.acquire(ctx.signal);
     if (content.has(desc.digest)) return;
+    await this.observed(desc.digest, ctx, (report) => this.#download(record, desc, { ...ctx, report }));
+  }
+
+  async #download(
+    record: CacheRecord,
+    desc: Descriptor,
+    ctx: FetchContext & { readonly report: (progress: BlobProgress) => void },
+  ): Promise<void> {
+    const { content } = this.#deps;
     const report = (current: number, done: boolean): void =>
-      ctx.onProgress?.({ digest: desc.digest, action: "downloading", current, total: desc.size, done });
-    const observed = async function* (source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+      ctx.report({ digest: desc.digest, action: "downloading", current, total: desc.size, done });
+    const counted = async function* (source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
       let current = 0;
       for await (const chunk of source) {
         yield chunk;
@@ -71,7 +121,7 @@ export class BlobFetcher {
       }
     };
     const labels = record.state.diffId ? { "containerd.io/uncompressed": record.state.diffId } : {};
-    await content.write(observed(await this.#open(record, desc, ctx)), {
+    await content.write(counted(await this.#open(record, desc, ctx)), {
       digest: desc.digest,
       ...(desc.size > 0 ? { sizeBytes: desc.size } : {}),
       labels,
@@ -86,7 +136,10 @@ export class BlobFetcher {
     const provider = this.#providers.get(desc.digest);
     if (provider) {
       try {
-        return await provider(desc, ctx);
+        const source = await provider(desc, ctx);
+        // while that waited, a younger one may have come
+        const now = this.#providers.get(desc.digest) ?? provider;
+        return now === provider ? source : await now(desc, ctx);
       } catch (error) {
         ctx.signal.throwIfAborted();
         // A provider may be gone with its session; another source may still be there.

@@ -10,6 +10,7 @@ import type {
   BlobProvider,
   BlobRefOptions,
   ImmutableRef,
+  LayerObserver,
   Mountable,
   MutableRef,
   RefContext,
@@ -239,6 +240,16 @@ export class CacheManager implements RefManager, RefOwner {
 
   refreshProvider(digest: string, provider: BlobProvider): void {
     this.blobs.refreshProvider(digest, provider);
+  }
+
+  observe(id: string, observer: LayerObserver): Disposable | undefined {
+    const digests: string[] = [];
+    for (const { state } of this.deps.records.layers(this.deps.records.get(id))) {
+      const { blob } = state;
+      if (blob && (state.snapshot === undefined || !this.deps.content.has(blob.digest)))
+        digests.push(blob.digest);
+    }
+    return digests.length === 0 ? undefined : this.blobs.observe(digests, observer);
   }
 
   async ensureBlob(id: string, digest: string, ctx: RefContext): Promise<void> {

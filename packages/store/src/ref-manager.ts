@@ -3,6 +3,7 @@ import type {
   BlobProvider,
   BlobRefOptions,
   ImmutableRef,
+  LayerObserver,
   MutableRef,
   RefContext,
   RefOptions,
@@ -49,6 +50,8 @@ export interface RefManager extends AsyncDisposable {
   canHaveBlob(id: string, digest: string): boolean;
   /** Puts a new provider in the place of the one that a blob was given before; nothing where there was none. */
   refreshProvider(digest: string, provider: BlobProvider): void;
+  /** Lets `observer` see what is still to be done for the layers of a tree; undefined when that is nothing. */
+  observe(id: string, observer: LayerObserver): Disposable | undefined;
   /** Brings a blob of the record `id` into the content store. @throws `not_found`, `data_loss` */
   ensureBlob(id: string, digest: string, ctx: RefContext): Promise<void>;
   diskUsage(opts?: DiskUsageOptions): Promise<readonly UsageInfo[]>;

@@ -39,6 +39,13 @@ export interface RefContext {
   readonly onProgress?: (progress: BlobProgress) => void;
 }
 
+/** Is told of the fetching and unpacking of lazy layers, whoever asks for them. */
+export interface LayerObserver {
+  /** Work on a layer begins; what is returned is called once, when it has ended. */
+  begin(): (error?: unknown) => void;
+  progress(progress: BlobProgress): void;
+}
+
 /** Streams the bytes of one blob; used for layers whose source can't be named by a string. */
 export type BlobProvider = (desc: Descriptor, ctx: RefContext) => Promise<AsyncIterable<Uint8Array>>;
 

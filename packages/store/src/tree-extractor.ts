@@ -183,8 +183,6 @@ export class TreeExtractor {
   async #apply(record: CacheRecord, to: ApplyTo, ctx: RefContext): Promise<ApplyResult> {
     const { content, layers, snapshotter } = this.#deps;
     const { digest, size } = to.blob;
-    const report = (current: number, done: boolean): void =>
-      ctx.onProgress?.({ digest, action: "extracting", current, total: size, done });
     const job: LayerJob & { kind: "apply" } = {
       kind: "apply",
       file: content.path(digest),
@@ -193,10 +191,17 @@ export class TreeExtractor {
       opts: { whiteouts: to.whiteouts, overlayXattrPrefix: snapshotter.xattrPrefix },
       ...(record.state.diffId ? { diffId: record.state.diffId, layer: digest } : {}),
     };
-    report(0, false);
-    const result = await layers.run(job, { signal: ctx.signal, onProgress: (bytes) => report(bytes, false) });
-    report(size, true);
-    return result;
+    return await this.#blobs.observed(digest, ctx, async (tell) => {
+      const report = (current: number, done: boolean): void =>
+        tell({ digest, action: "extracting", current, total: size, done });
+      report(0, false);
+      const result = await layers.run(job, {
+        signal: ctx.signal,
+        onProgress: (bytes) => report(bytes, false),
+      });
+      report(size, true);
+      return result;
+    });
   }
 
   /** A blob that was damaged on disk is fetched again, once; a blob that lies about its layer is thrown away. */

@@ -27,8 +27,14 @@ export interface CacheSender {
 
 /** An import bound to its attributes. */
 export interface CacheReader {
-  /** Adds what it finds to `chains`. A cache that isn't there is an error or an empty one, as in BuildKit. */
-  read(chains: CacheChains, ctx: OpContext): Promise<void>;
+  /** Finds the cache. One that isn't there is an error, or an empty one, as in BuildKit. */
+  open(ctx: OpContext): Promise<OpenedCache>;
+}
+
+/** A cache that has been found. */
+export interface OpenedCache {
+  /** Adds what it has to `chains`. */
+  read(chains: CacheChains): Promise<void>;
 }
 
 /** A kind of remote cache. Both ways throw BuildError `invalid_argument` for attributes they can't take. */

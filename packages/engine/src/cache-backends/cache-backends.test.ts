@@ -7,12 +7,13 @@ import type { RefManager } from "@kiln/store";
 import type { Builder } from "../solve/builder.ts";
 import { fakeContext } from "../sources/testing/fake-engine.ts";
 import { createCacheBackends } from "./cache-backends.ts";
+import { ImportsUnderway } from "./imported-results.ts";
 import { localCache } from "./local-cache.ts";
 import { manifestFormat, writeManifestCache } from "./manifest-format.ts";
 import { importManifest } from "./manifest-import.ts";
 import { registryCache } from "./registry-cache.ts";
 import { shownCacheImports } from "./shown-imports.ts";
-import { digestOf, fakeHost, layerOf, MemoryLayers, sampleCache } from "./testing/fake-host.ts";
+import { digestOf, fakeHost, layerOf, MemoryLayers, sampleCache, testServer } from "./testing/fake-host.ts";
 
 const layers = ["base layer", "top layer"].map((text) => new TextEncoder().encode(text));
 
@@ -167,7 +168,7 @@ test("registry: there and back; layers are found again by repository", async () 
   const { digest } = JSON.parse(response.get("cache.manifest")!);
   assert.equal(registry.repositories.get("app/cache")?.tags.get("latest"), digest);
   const chains = new CacheChains();
-  await registryCache(host).importer(attrs).read(chains, ctx);
+  await (await registryCache(host).importer(attrs).open(ctx)).read(chains);
   const again = marshalChains(chains);
   assert.deepEqual(again.config, cache.config);
   const [blob] = again.blobs.values();
@@ -252,11 +253,57 @@ test("an import that fails is only noted, and never shows secrets", async () => 
   } as unknown as Builder;
   const attrs = new Map([["secret_access_key", "s3cret"]]);
   for (const type of ["s3", "azblob", "gha", "nothing"])
-    assert.equal(await backends(failed).openImport({ type, attrs }, builder), undefined);
+    assert.equal(
+      await backends(failed).openImport({ type, attrs }, builder, new AbortController().signal),
+      undefined,
+    );
   assert.equal(failed.length, 4);
   assert.match(String(failed[3]), /unknown cache importer: nothing/);
   assert.match(names[0]!, /^importing cache manifest from s3:\d+$/);
   assert.doesNotMatch(names.join() + failed.join(), /s3cret/);
+});
+
+test("an import that can't be found says which kind could not be configured", async () => {
+  await using registry = await TestRegistry.start();
+  const failed: unknown[] = [];
+  const builder = {
+    inVertex: (_vertex: unknown, fn: (ctx: unknown) => Promise<unknown>) => fn(fakeContext().ctx),
+  } as unknown as Builder;
+  const attrs = new Map([["ref", `${registry.host}/app/none`]]);
+  const { signal } = new AbortController();
+  assert.equal(await backends(failed).openImport({ type: "registry", attrs }, builder, signal), undefined);
+  assert.match(String(failed[0]), /failed to configure registry cache importer: .*not found/);
+});
+
+test("an import that nothing needs any more is given up without a word", async () => {
+  const failed: unknown[] = [];
+  const unneeded = new AbortController();
+  const builder = {
+    inVertex: (_vertex: unknown, fn: (ctx: unknown) => Promise<unknown>, signal: AbortSignal) =>
+      fn({ ...fakeContext().ctx, signal }),
+  } as unknown as Builder;
+  // a server that accepts and never answers
+  await using server = await testServer(() => undefined);
+  const attrs = new Map([["ref", `${new URL(server.origin).host}/app/cache`]]);
+  const opening = backends(failed).openImport({ type: "registry", attrs }, builder, unneeded.signal);
+  setTimeout(() => unneeded.abort(), 20);
+  assert.equal(await opening, undefined);
+  assert.deepEqual(failed, []);
+});
+
+test("a layer of an earlier import waits for imports of its build that are being read", async () => {
+  const underway = new ImportsUnderway();
+  const { signal } = new AbortController();
+  let end: () => void = () => undefined;
+  underway.add(["s1", "s2"], new Promise<void>((resolve) => (end = resolve)));
+  await underway.settled(["s3"], signal);
+  let settled = false;
+  const waiting = underway.settled(["s1"], signal).then(() => (settled = true));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(settled, false);
+  end();
+  await waiting;
+  await underway.settled(["s2"], signal);
 });
 
 test("recorded imports are without secrets", () => {

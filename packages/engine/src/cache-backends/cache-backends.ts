@@ -1,15 +1,16 @@
-import { wrapError } from "@kiln/base";
+import { withSignal, wrapError } from "@kiln/base";
 import { quoteGo } from "@kiln/formats";
 import { CacheChains, chainSource } from "@kiln/solver/remote-cache";
 import type { RefManager } from "@kiln/store";
-import type { OpResult } from "../op-context.ts";
+import type { CacheImport } from "../frontends/frontend.ts";
+import type { OpContext, OpResult } from "../op-context.ts";
 import { cacheKeyOf, type OpenCacheImport } from "../solve/bridge.ts";
 import { azblobCache } from "./azure/azblob-cache.ts";
 import { invalid, parseGoBool } from "./cache-attrs.ts";
 import type { CacheBackend, CacheBackendHost } from "./cache-backend.ts";
 import type { CacheExport, CacheExportEntry, ResolveCacheExports } from "./cache-exporter.ts";
 import { ghaCache } from "./gha/gha-cache.ts";
-import { importedResults, refreshProviders } from "./imported-results.ts";
+import { ImportsUnderway, importedResults, refreshProviders } from "./imported-results.ts";
 import { inlineCache } from "./inline-cache.ts";
 import { localCache } from "./local-cache.ts";
 import { registryCache } from "./registry-cache.ts";
@@ -37,7 +38,8 @@ export function createCacheBackends(
     ["azblob", azblobCache(host)],
     ["gha", ghaCache(host)],
   ]);
-  const results = importedResults(host.refs);
+  const underway = new ImportsUnderway();
+  const results = importedResults(host.refs, underway);
   return {
     resolveExports: (entries) => {
       const exports: CacheExport[] = [];
@@ -48,24 +50,54 @@ export function createCacheBackends(
       }
       return { exports, inline: inline ? inlineCache : undefined };
     },
-    openImport: async (entry, builder) => {
+    openImport: async (entry, builder, unneeded) => {
       const id = cacheKeyOf(entry);
       const chains = new CacheChains();
+      const how = { backends, refs: host.refs, underway, chains, unneeded };
       try {
-        await builder.inVertex({ name: `importing cache manifest from ${id}` }, async (ctx) => {
-          const backend = backends.get(entry.type);
-          if (backend === undefined) throw invalid(`unknown cache importer: ${entry.type}`);
-          const reader = configured(`${entry.type} cache importer`, () => backend.importer(entry.attrs));
-          await reader.read(chains, ctx);
-          refreshProviders(host.refs, chains, ctx.sessions.ids());
-        });
+        const vertex = { name: `importing cache manifest from ${id}` };
+        const found = await builder.inVertex(vertex, (ctx) => readImport(entry, how, ctx), unneeded);
+        return found ? chainSource<OpResult>(id, chains, results) : undefined;
       } catch (error) {
-        host.onFailedImport(wrapError(error, `importing cache from ${id}`));
+        if (!unneeded.aborted) host.onFailedImport(wrapError(error, `importing cache from ${id}`));
         return undefined;
       }
-      return chainSource<OpResult>(id, chains, results);
     },
   };
+}
+
+/** Reads a cache into `chains`. False when it is given up because nothing needs it any more. */
+async function readImport(
+  entry: CacheImport,
+  how: {
+    readonly backends: ReadonlyMap<string, CacheBackend>;
+    readonly refs: RefManager;
+    readonly underway: ImportsUnderway;
+    readonly chains: CacheChains;
+    readonly unneeded: AbortSignal;
+  },
+  ctx: OpContext,
+): Promise<boolean> {
+  const ids = ctx.sessions.ids();
+  const read = async (): Promise<void> => {
+    const backend = how.backends.get(entry.type);
+    if (backend === undefined) throw invalid(`unknown cache importer: ${entry.type}`);
+    const cache = await configured(`${entry.type} cache importer`, () =>
+      backend.importer(entry.attrs).open(ctx),
+    );
+    await cache.read(how.chains);
+    refreshProviders(how.refs, how.chains, { ids, underway: how.underway });
+  };
+  const reading = read();
+  reading.catch(() => undefined); // may end after everybody has left
+  how.underway.add(ids, reading);
+  try {
+    await withSignal(reading, ctx.signal);
+    return true;
+  } catch (error) {
+    if (how.unneeded.aborted) return false;
+    throw error;
+  }
 }
 
 function exportOf(
@@ -75,7 +107,7 @@ function exportOf(
 ): CacheExport {
   const backend = backends.get(type);
   if (backend === undefined) throw invalid(`unknown cache exporter: ${quoteGo(type)}`);
-  const sender = configured(`${type} cache exporter`, () => backend.exporter(attrs));
+  const sender = named(`${type} cache exporter`, () => backend.exporter(attrs));
   const mode = attrs.get("mode") === "max" ? "max" : "min";
   return {
     name: backend.exportName,
@@ -84,9 +116,17 @@ function exportOf(
   };
 }
 
-function configured<T>(what: string, make: () => T): T {
+function named<T>(what: string, make: () => T): T {
   try {
     return make();
+  } catch (error) {
+    throw wrapError(error, `failed to configure ${what}`);
+  }
+}
+
+async function configured<T>(what: string, make: () => Promise<T>): Promise<T> {
+  try {
+    return await make();
   } catch (error) {
     throw wrapError(error, `failed to configure ${what}`);
   }

@@ -33,11 +33,12 @@ export function localCache(host: CacheBackendHost): CacheBackend {
     importer: (attrs) => {
       const { src, digest } = sourceOf(attrs);
       return {
-        read: async (chains, ctx) => {
+        open: async (ctx) => {
           const ids = ctx.sessions.ids();
           const { sizeBytes } = await (await openStore(host, src, ids, ctx.signal)).info(digest, ctx.signal);
           const top: Descriptor = { mediaType: "", digest, size: sizeBytes };
-          await importManifest(top, { provider: new DirectoryLayers(host, src, ids), chains, ctx });
+          const provider = new DirectoryLayers(host, src, ids);
+          return { read: (chains) => importManifest(top, { provider, chains, ctx }) };
         },
       };
     },

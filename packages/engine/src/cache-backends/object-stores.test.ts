@@ -34,7 +34,7 @@ async function roundTrip(
   const writes = layers.map((layer) => `writing layer ${digestOf(layer)}`);
   assert.deepEqual([...new Set(statuses)].sort(), writes.sort());
   const chains = new CacheChains();
-  await backend.importer(map).read(chains, ctx);
+  await (await backend.importer(map).open(ctx)).read(chains);
   const again = marshalChains(chains);
   assert.deepEqual(again.config.records, cache.config.records);
   host.stored.clear();
@@ -167,7 +167,10 @@ test("credentials don't follow redirects, and no error shows them", async () => 
   for (const [backend, attrs] of attempts) {
     const { ctx } = fakeContext();
     await assert.rejects(
-      backend.importer(new Map(Object.entries(attrs))).read(new CacheChains(), ctx),
+      backend
+        .importer(new Map(Object.entries(attrs)))
+        .open(ctx)
+        .then((cache) => cache.read(new CacheChains())),
       (error) => {
         assert.doesNotMatch(errorMessage(error), /s3cret|sig=|c2ln/);
         return true;
@@ -186,7 +189,7 @@ test("the service's own words are shown, and transient answers tried again", asy
   });
   const { ctx } = fakeContext();
   const importer = s3Cache(fakeHost()).importer(new Map(Object.entries(s3Attrs(server.origin))));
-  await assert.rejects(importer.read(new CacheChains(), ctx), {
+  await assert.rejects((await importer.open(ctx)).read(new CacheChains()), {
     code: "permission_denied",
     message: `GET ${server.origin}/bucket/manifests/buildkit: 403 Forbidden: AccessDenied: no pe`,
   });

@@ -37,10 +37,11 @@ export function registryCache(host: CacheBackendHost): CacheBackend {
     importer: (attrs) => {
       const place = placeOf(attrs);
       return {
-        read: async (chains, ctx) => {
+        open: async (ctx) => {
           const client = clientOf(host, place, ctx);
           const top = await client.resolve(place.ref, { signal: ctx.signal });
-          await importManifest(top, { provider: new RegistryLayers(host, place), chains, ctx });
+          const provider = new RegistryLayers(host, place);
+          return { read: (chains) => importManifest(top, { provider, chains, ctx }) };
         },
       };
     },

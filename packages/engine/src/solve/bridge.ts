@@ -2,10 +2,10 @@ import { createHash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { type Definition, type Op, type SourceOp, SourceOpSchema } from "@kiln/api/pb";
 import type { Policy } from "@kiln/api/sourcepolicy";
-import { BuildError, codeOfNodeError, errorMessage, isCanceled, withSignal, wrapError } from "@kiln/base";
+import { BuildError, codeOfNodeError, errorMessage, isCanceled, wrapError } from "@kiln/base";
 import type { ProxyCheck } from "@kiln/executor";
 import { formatPlatformAll, type Platform } from "@kiln/oci";
-import type { CachedResult, CacheSource } from "@kiln/solver";
+import type { CachedResult, CacheSource, PendingCacheSource } from "@kiln/solver";
 import { captureBuild } from "../attestations/provenance/capture-build.ts";
 import type { RequestRecords } from "../attestations/provenance/request-records.ts";
 import { bridgeRequest } from "../attestations/provenance/result-capture.ts";
@@ -37,10 +37,14 @@ import { LazyResult } from "./result-proxy.ts";
 import { validatePolicy } from "./source-policy.ts";
 import { frontendDetail } from "./wire-details.ts";
 
-/** Opens an imported cache for a build. It never fails: undefined is a cache that can't be had. */
+/**
+ * Opens an imported cache for a build. It never fails: undefined is a cache that can't be had. When `unneeded`
+ * aborts, it is given up without a word.
+ */
 export type OpenCacheImport = (
   entry: CacheImport,
   builder: Builder,
+  unneeded: AbortSignal,
 ) => Promise<CacheSource<OpResult> | undefined>;
 
 /** What bridges need of the daemon. */
@@ -79,7 +83,11 @@ export interface BridgeScope {
   readonly caches?: OpenCaches;
 }
 
-type OpenCaches = Map<string, Promise<CacheSource<OpResult> | undefined>>;
+/** The imported caches of a build, each opened once. */
+interface OpenCaches {
+  readonly sources: Map<string, PendingCacheSource<OpResult>>;
+  readonly unneeded: AbortController;
+}
 
 /**
  * The handle of frontends and clients on the solver for one build: loads definitions, starts frontends and
@@ -102,7 +110,7 @@ export class JobBridge implements FrontendBridge, Disposable {
     this.sessionId = sessionId;
     this.request = scope.request;
     this.rootRequest = scope.rootRequest;
-    this.#caches = scope.caches ?? new Map();
+    this.#caches = scope.caches ?? { sources: new Map(), unneeded: new AbortController() };
   }
 
   /** A bridge for the same build whose doings aren't part of its provenance. */
@@ -139,6 +147,13 @@ export class JobBridge implements FrontendBridge, Disposable {
   [Symbol.dispose](): void {
     for (const { inner } of this.solves) inner?.[Symbol.dispose]();
     for (const release of this.#registered.splice(0)) release();
+  }
+
+  /** Gives up what is still being imported: everything is built. */
+  async endImports(): Promise<void> {
+    const { sources, unneeded } = this.#caches;
+    unneeded.abort(new BuildError("canceled", "the build is done"));
+    await Promise.all([...sources.values()].map(({ opened }) => opened));
   }
 
   get platforms(): readonly Platform[] {
@@ -304,7 +319,7 @@ export class JobBridge implements FrontendBridge, Disposable {
   ): Promise<CachedResult<OpResult>> {
     const definition = request.definition as Definition;
     for (const policy of request.sourcePolicies) validatePolicy(policy);
-    const imports = request.cacheImports.map((entry) => this.#cache(entry));
+    const cacheSources = request.cacheImports.map((entry) => this.#cache(entry));
     const evaluator = this.host.policyEvaluator(this);
     const granted = this.entitlements();
     const pruned = new Map<string, boolean>();
@@ -322,8 +337,6 @@ export class JobBridge implements FrontendBridge, Disposable {
       throw wrapError(error, "failed to load LLB");
     }
     if (pruned.size > 0) await this.host.worker.pruneCacheMounts(pruned);
-    const opened = await withSignal(Promise.all(imports), signal);
-    const cacheSources = opened.filter((source) => source !== undefined);
     const built = await this.builder.build(edge, { signal, cacheSources });
     try {
       proxy.capture = captureBuild(this.builder.runners(edge));
@@ -343,13 +356,13 @@ export class JobBridge implements FrontendBridge, Disposable {
     for (const cap of Object.keys(metadata?.caps ?? {})) this.host.worker.checkCapability(cap);
   }
 
-  #cache(entry: CacheImport): Promise<CacheSource<OpResult> | undefined> {
-    const key = cacheKeyOf(entry);
-    let source = this.#caches.get(key);
-    if (source === undefined) {
-      source = this.host.openCacheImport(entry, this.builder);
-      this.#caches.set(key, source);
-    }
+  #cache(entry: CacheImport): PendingCacheSource<OpResult> {
+    const { sources, unneeded } = this.#caches;
+    const id = cacheKeyOf(entry);
+    const known = sources.get(id);
+    if (known !== undefined) return known;
+    const source = { id, opened: this.host.openCacheImport(entry, this.builder, unneeded.signal) };
+    sources.set(id, source);
     return source;
   }
 }

@@ -212,6 +212,7 @@ export class Engine {
       throw error;
     } finally {
       try {
+        await bridge.endImports();
         if (request.internal) job.closeProgress();
         else await this.#parts.observer.completed(build, end);
       } finally {

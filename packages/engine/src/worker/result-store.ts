@@ -3,6 +3,7 @@ import { layerCompression } from "@kiln/oci";
 import type { CacheLoadContext, CacheResultInfo, CacheResultStore, Remote } from "@kiln/solver";
 import type { CompressionOptions, RefManager, Remote as StoreRemote } from "@kiln/store";
 import type { OpResult } from "../op-context.ts";
+import { showLayers } from "./layer-progress.ts";
 
 /**
  * The results of the local cache: trees of the store, under ids `<worker>::<ref>` (an empty tree has no ref).
@@ -26,13 +27,15 @@ export class RefResultStore implements CacheResultStore<OpResult> {
     return refId === "" || (refId !== undefined && this.#refs.metadataOf(refId) !== undefined);
   }
 
-  async load(info: CacheResultInfo, _ctx: CacheLoadContext): Promise<OpResult> {
+  async load(info: CacheResultInfo, ctx: CacheLoadContext): Promise<OpResult> {
     const refId = this.#refOf(info.id);
     if (refId === undefined) throw new BuildError("not_found", `result ${info.id} is of another worker`);
     if (refId === "") return { ref: undefined };
     if (!this.#refs.isAvailable(refId))
       throw new BuildError("not_found", `layers of ${refId} can't be had any more`);
-    return { ref: this.#refs.get(refId) };
+    const ref = this.#refs.get(refId);
+    showLayers(this.#refs, refId, ctx);
+    return { ref };
   }
 
   save(result: OpResult, createdAtNs: bigint): CacheResultInfo {

@@ -23,7 +23,7 @@ export interface PendingCacheSource<TResult> {
 /** What loading from a cache may use. */
 export type CacheLoadContext = Pick<
   OpContext<never, never>,
-  "signal" | "sessions" | "progress" | "cacheOption" | "vertexDigest"
+  "signal" | "sessions" | "progress" | "cacheOption" | "vertexDigest" | "cleanup"
 >;
 
 /** The results of a {@link CacheSource}. */

@@ -36,8 +36,14 @@ function contextOf(): CacheLoadContext {
     signal: new AbortController().signal,
     vertexDigest: "",
     sessions: { ids: () => [] },
-    progress: { status: () => undefined, log: () => undefined, warning: () => undefined },
+    progress: {
+      resume: () => () => undefined,
+      status: () => undefined,
+      log: () => undefined,
+      warning: () => undefined,
+    },
     cacheOption: () => undefined,
+    cleanup: () => undefined,
   };
 }
 

@@ -32,6 +32,8 @@ export class ProgressSource implements ProgressWriter {
   readonly #statuses = new Map<string, StatusProgress>();
   readonly #logs: LogProgress[] = [];
   #logBytes = 0;
+  /** How many keep a vertex running that was done. */
+  #resumed = 0;
   readonly #warnings: WarningProgress[] = [];
 
   constructor(init: ProgressSourceInit) {
@@ -58,6 +60,15 @@ export class ProgressSource implements ProgressWriter {
   /** The vertex is done; `error` is the text of what it failed with. */
   complete(cached: boolean, error?: string): void {
     this.#setVertex({ ...this.#vertex, cached, completedMs: this.#init.now(), error });
+  }
+
+  resume(): (error?: string) => void {
+    const { startedMs, completedMs } = this.#vertex;
+    if (this.#resumed === 0 && startedMs !== undefined && completedMs === undefined) return () => undefined;
+    if (this.#resumed++ === 0) this.start(false);
+    return (error) => {
+      if (--this.#resumed === 0) this.complete(false, error);
+    };
   }
 
   status(update: StatusUpdate): void {

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { FakeEngine } from "../testing/fake-engine.ts";
 import { graph } from "../testing/graph.ts";
+import type { JobProgress } from "./job-progress.ts";
+import { ProgressSource } from "./progress-source.ts";
 import type { SolveStatus, VertexProgress } from "./status.ts";
 import { CANCELED_TEXT, VertexStream } from "./vertex-stream.ts";
 
@@ -169,4 +171,28 @@ test("reading the status stops with its signal", async () => {
   stop.abort(new Error("enough"));
   await assert.rejects(next, /enough/);
   job.discard();
+});
+
+test("a vertex that was done runs again while something is fetched for it; one that runs just goes on", () => {
+  const source = new ProgressSource({
+    digest: "a",
+    name: "a",
+    inputs: [],
+    targets: () => [job],
+    now: () => 7,
+  });
+  const seen: string[] = [];
+  const job = {
+    meets: () => false,
+    push: ({ value }: { value: VertexProgress }) =>
+      void seen.push(value.completedMs === undefined ? "runs" : (value.error ?? "done")),
+  } as unknown as JobProgress;
+  source.start(true);
+  source.resume()();
+  assert.deepEqual(seen.splice(0), ["runs"]);
+  source.complete(true);
+  const [first, second] = [source.resume(), source.resume()];
+  first();
+  second("lost");
+  assert.deepEqual(seen, ["done", "runs", "lost"]);
 });

@@ -84,6 +84,11 @@ export type WarningUpdate = Omit<WarningProgress, "vertex" | "level"> & {
 
 /** Reports on one vertex to every job that needs it. */
 export interface ProgressWriter {
+  /**
+   * Shows the vertex as running (again) until what is returned is called, once; nothing changes for one that
+   * runs anyway.
+   */
+  resume(): (error?: string) => void;
   status(update: StatusUpdate): void;
   log(stream: 1 | 2, data: Uint8Array): void;
   warning(update: WarningUpdate): void;

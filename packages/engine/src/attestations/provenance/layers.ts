@@ -24,6 +24,7 @@ export async function builtLayers(
   const [key] = result.keys;
   if (key === undefined) return undefined;
   const collected = new LayerCollector(indexes);
+  const cleanups: (() => void | Promise<void>)[] = [];
   await exportCache([key], collected, {
     mode: "remoteOnly",
     exportRoots: true,
@@ -36,12 +37,19 @@ export async function builtLayers(
       progress: SILENT,
       cacheOption: () => undefined,
       vertexDigest: "",
+      cleanup: (fn) => void cleanups.push(fn),
     },
   });
+  for (const cleanup of cleanups) await cleanup();
   return collected.json();
 }
 
-const SILENT = { status: () => undefined, log: () => undefined, warning: () => undefined };
+const SILENT = {
+  resume: () => () => undefined,
+  status: () => undefined,
+  log: () => undefined,
+  warning: () => undefined,
+};
 
 class LayerCollector implements CacheExportTarget<object> {
   readonly #indexes: ReadonlyMap<string, number>;

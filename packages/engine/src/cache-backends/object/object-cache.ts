@@ -93,10 +93,14 @@ function annotated({ config, blobs }: MarshaledCache): CacheConfig {
 /** Reads a cache out of an object store. */
 export function objectReader(open: (ctx: OpContext) => Promise<ObjectStore>): CacheReader {
   return {
-    read: async (chains, ctx) => {
+    open: async (ctx) => {
       const store = await open(ctx);
-      const provider = new ObjectLayers(store);
-      for (const bytes of await store.configs(ctx)) readObjectConfig(bytes, provider, chains);
+      return {
+        read: async (chains) => {
+          const provider = new ObjectLayers(store);
+          for (const bytes of await store.configs(ctx)) readObjectConfig(bytes, provider, chains);
+        },
+      };
     },
   };
 }

@@ -6,6 +6,7 @@ import { type LogLimits, logLimitsFromEnv, StepLog } from "./step-log.ts";
 function recorder() {
   const shown: string[] = [];
   const progress: ProgressWriter = {
+    resume: () => () => undefined,
     status: () => undefined,
     warning: () => undefined,
     log: (_stream, data) => {

@@ -7,6 +7,7 @@ import type { Capture } from "../../attestations/provenance/capture.ts";
 import { goJsonText } from "../../cache-digest/go-json.ts";
 import { type OpContext, withStatus } from "../../op-context.ts";
 import { hostPlatform } from "../../worker/host-platform.ts";
+import { showLayers } from "../../worker/layer-progress.ts";
 import type { Source, SourceCacheKey, SourceInstance, SourceRequest } from "../source.ts";
 import { invalid, layerLimitAttr, recordTypeAttr } from "../source-attrs.ts";
 import type { SourceMetadata, SourceMetadataOptions, SourceMetadataResolver } from "../source-metadata.ts";
@@ -216,7 +217,10 @@ class ImageInstance implements SourceInstance {
         await parent?.release();
         current = next;
       }
-      if (current !== undefined) await this.#keep(current, pulled, ctx);
+      if (current !== undefined) {
+        showLayers(this.#services.refs, current.id, ctx, { resume: true });
+        await this.#keep(current, pulled, ctx);
+      }
       return current;
     } catch (error) {
       await current?.release();

@@ -59,6 +59,7 @@ export class FakeRefs implements Disposable {
         const record = this.records.get(id);
         return record && metadata(record);
       },
+      observe: () => undefined,
       onRemoved: () => ({ [Symbol.dispose]: () => undefined }),
     };
     return manager as RefManager;
@@ -206,6 +207,7 @@ export function fakeContext(values: Readonly<Record<string, unknown>> = {}): {
     vertexDigest: "sha256:0",
     sessions: { ids: () => ["s1"] },
     progress: {
+      resume: () => () => undefined,
       status: (update) => void statuses.push(update.id),
       log: (_stream, data) => void logged.push(Buffer.from(data)),
       warning: () => undefined,
