@@ -21,7 +21,7 @@ import type {
 import type { Channel } from "@kiln/grpc/client";
 import { statusFromError } from "@kiln/grpc/client";
 import { type Definition, definitionFromMessage, definitionMessage, type SourceMap } from "@kiln/llb";
-import { formatReference, type Platform, parseDigest, parseReference } from "@kiln/oci";
+import { formatReference, type Platform, parseDigest, parseReference, withDefaultTag } from "@kiln/oci";
 import type { FrontendEnvironment } from "./environment.ts";
 import { ExecChannel } from "./exec-channel.ts";
 import { type ContainerOptions, FrontendContainer, platformMessage } from "./frontend-container.ts";
@@ -165,14 +165,14 @@ export class FrontendClient implements FrontendBackend, AsyncDisposable {
     return result;
   }
 
-  /** Finds an image and its config. @throws BuildError when there is none. */
+  /** Finds an image, by its full name or a short one, and its config. @throws BuildError when there is none. */
   async resolveImageConfig(ref: string, options: ResolveImageOptions = {}): Promise<ResolvedImage> {
-    if (!this.caps.has("source.metaresolver")) return await this.#resolveImageConfig(ref, options);
+    const name = formatReference(withDefaultTag(parseReference(ref)));
+    if (!this.caps.has("source.metaresolver")) return await this.#resolveImageConfig(name, options);
     const { store } = options;
     const attrs = new Map<string, string>();
     if (store !== undefined) attrs.set("oci.session", store.sessionId).set("oci.store", store.storeId);
     const scheme = store === undefined ? "docker-image" : "oci-layout";
-    const name = store === undefined ? ref : formatReference(parseReference(ref));
     const { platform, logName, resolveMode } = options;
     const request = { platform, logName, resolveMode };
     const found = await this.resolveSourceMetadata({ identifier: `${scheme}://${name}`, attrs }, request);

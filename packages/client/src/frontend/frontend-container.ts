@@ -65,7 +65,10 @@ const SHARINGS = {
 /** What {@link FrontendContainer.run} keeps of each output. */
 const MAX_OUTPUT_BYTES = 16 << 20;
 
-/** A container that a frontend works in; nothing of what happens there is cached. Dispose of it when done. */
+/**
+ * A container that a frontend works in; nothing of what happens there is cached. It ends with the first process that
+ * was started in it: others can be started only while that one runs. Dispose of it when done.
+ */
 export class FrontendContainer implements AsyncDisposable {
   readonly #calls: GatewayCalls;
   readonly #exec: ExecChannel;

@@ -25,6 +25,13 @@ export type {
   ProcessResult,
 } from "./frontend-container.ts";
 export type { ByteRange, FileInfo, GatewayRef } from "./frontend-ref.ts";
+export {
+  checkFrontendCaps,
+  describeSubrequests,
+  type Subrequest,
+  subrequestResult,
+  unsupportedRequest,
+} from "./requests.ts";
 export { imageResult, type PlatformImage, type ReturnedResult, type SolvedResult } from "./results.ts";
 export { type BuildFunction, type FrontendHost, runFrontend } from "./run-frontend.ts";
 export { sourceError } from "./source-error.ts";

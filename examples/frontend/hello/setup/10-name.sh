@@ -1,0 +1,1 @@
+cat /srv/name.txt >> /srv/index.html
