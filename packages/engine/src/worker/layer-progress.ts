@@ -7,23 +7,19 @@ const INTERVAL_MS = 150;
 
 /**
  * Shows downloads and unpackings of the layers of a tree at the vertex that it was made or loaded by, for as
- * long as that vertex is needed. With `resume` the vertex runs meanwhile.
+ * long as that vertex is needed. The vertex runs meanwhile.
  */
 export function showLayers(
   refs: RefManager,
   id: string,
   ctx: { readonly progress: ProgressWriter; readonly cleanup: (fn: () => void) => void },
-  how: { readonly resume?: boolean } = {},
 ): void {
-  const observed = refs.observe(id, layerProgress(ctx.progress, how));
+  const observed = refs.observe(id, layerProgress(ctx.progress));
   if (observed !== undefined) ctx.cleanup(() => observed[Symbol.dispose]());
 }
 
 /** Statuses in BuildKit's words: `<digest>` for a download, `extracting <digest>`. */
-export function layerProgress(
-  progress: ProgressWriter,
-  { resume = false }: { readonly resume?: boolean } = {},
-): LayerObserver {
+export function layerProgress(progress: ProgressWriter): LayerObserver {
   const downloads = new Map<string, { readonly startedMs: number; toldMs: number }>();
   const extractions = new Map<string, number>();
   const download = ({ digest, current, total, done }: BlobProgress): void => {
@@ -46,7 +42,6 @@ export function layerProgress(
   };
   return {
     begin: () => {
-      if (!resume) return () => undefined;
       const end = progress.resume();
       return (error) => end(error === undefined ? undefined : errorMessage(error));
     },

@@ -218,7 +218,7 @@ class ImageInstance implements SourceInstance {
         current = next;
       }
       if (current !== undefined) {
-        showLayers(this.#services.refs, current.id, ctx, { resume: true });
+        showLayers(this.#services.refs, current.id, ctx);
         await this.#keep(current, pulled, ctx);
       }
       return current;
