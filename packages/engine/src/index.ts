@@ -31,6 +31,7 @@ export { createArchiveExporter, type EnsureLayer } from "./exporters/image/archi
 export { createImageExporter } from "./exporters/image/image-exporter.ts";
 export { ImageWriter } from "./exporters/image/image-writer.ts";
 export { createPusher } from "./exporters/image/push-image.ts";
+export { isEpoch } from "./exporters/parse-attrs.ts";
 export { dockerfileFrontend } from "./frontends/dockerfile-frontend.ts";
 export type {
   CacheImport,

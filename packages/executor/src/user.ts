@@ -48,6 +48,17 @@ export function lookupUser(root: RootDir, text: string): ExecUser {
   }
 }
 
+/**
+ * The environment with what a runtime leaves to chance: one whose id /etc/passwd doesn't know lives in `/`.
+ * runc does so by itself, crun leaves HOME out.
+ */
+export function withHome(root: RootDir, env: readonly string[], uid: number): readonly string[] {
+  if (env.some((entry) => entry.startsWith("HOME="))) return env;
+  const passwd = readUserFile(root, "/etc/passwd");
+  if (!(passwd instanceof BuildError) && findPasswd(passwd, (entry) => entry.uid === uid)) return env;
+  return [...env, "HOME=/"];
+}
+
 function numericUser(text: string): ExecUser | undefined {
   const colon = text.indexOf(":");
   if (colon < 0) return undefined;

@@ -26,7 +26,7 @@ import type { ExecPlan, ExitEvent, PlannedMount, RunPlan, ZygoteConfig } from ".
 import { proxyEnvOf, replaceProxyEnv } from "./proxy/proxy-env.ts";
 import { injectCa } from "./proxy-ca.ts";
 import { errnoOf, RootDir } from "./root-dir.ts";
-import { lookupUser } from "./user.ts";
+import { lookupUser, withHome } from "./user.ts";
 import type { ProcessTable } from "./zygote-processes.ts";
 
 const O_PATH = 0o10000000;
@@ -117,6 +117,7 @@ export class Containers {
     this.#prepareRoot(plan, root, spec, undo);
     const cleanCa = plan.proxyCaPem === undefined ? undefined : addCa(root, rootMount.path, plan.proxyCaPem);
     const { uid, gid } = spec.process.user;
+    spec.process.env = withHome(root, spec.process.env, uid);
     makeWorkingDir(root, plan.draft.cwd, uid, gid);
     writeFileSync(`${dir}/config.json`, JSON.stringify(spec), { mode: 0o600 });
     const { id } = plan;
@@ -282,6 +283,7 @@ export class Containers {
       using root = new RootDir(container.rootPath);
       const { uid, gid, supplementaryGids } = lookupUser(root, plan.user);
       process.user = { uid, gid, additionalGids: [...supplementaryGids] };
+      process.env = withHome(root, process.env, uid);
     }
     refuseProcDescriptors(process.cwd);
     const base = `${dir}/exec-${plan.name}`;

@@ -1,5 +1,11 @@
 import type { CacheOptionsEntry, SolveRequest as SolveMessage } from "@kiln/api/control";
-import type { CacheExportEntry, CacheImport, ExporterEntry, SolveRequest } from "@kiln/engine";
+import {
+  type CacheExportEntry,
+  type CacheImport,
+  type ExporterEntry,
+  isEpoch,
+  type SolveRequest,
+} from "@kiln/engine";
 
 /**
  * Reads `Control.Solve`, translating what old clients say (buildkit.md §2.1): one exporter, one cache
@@ -45,8 +51,10 @@ function exporters(message: SolveMessage): ExporterEntry[] {
   ];
 }
 
+/** Names of contexts and stages are for the frontend to work out; it tells exporters by its result. */
 function withEpoch(entry: ExporterEntry, epoch: string | undefined): ExporterEntry {
-  if (epoch === undefined || entry.attrs.has("source-date-epoch")) return entry;
+  if (epoch === undefined || !(epoch === "" || isEpoch(epoch)) || entry.attrs.has("source-date-epoch"))
+    return entry;
   return { ...entry, attrs: new Map([...entry.attrs, ["source-date-epoch", epoch]]) };
 }
 

@@ -1,4 +1,4 @@
-import { BuildError } from "@kiln/base";
+import { BuildError, wrapError } from "@kiln/base";
 
 /** Reads a boolean attribute as Go's `strconv.ParseBool` does; "" counts as true. */
 export function boolAttr(key: string, value: string): boolean {
@@ -11,14 +11,20 @@ export function boolAttr(key: string, value: string): boolean {
   );
 }
 
+/** True for what counts as seconds since the epoch: a whole number, as Go reads it, that fits JavaScript's. */
+export function isEpoch(value: string): boolean {
+  return /^[+-]?\d{1,32}$/.test(value) && Number.isSafeInteger(Number(value));
+}
+
 /** Seconds since the epoch; undefined for "". */
 export function epochAttr(key: string, value: string): number | undefined {
   if (value === "") return undefined;
-  const seconds = Number(value);
-  if (!/^[+-]?\d{1,16}$/.test(value) || !Number.isSafeInteger(seconds)) {
-    throw new BuildError("invalid_argument", `invalid ${key === "" ? "" : `${key} `}timestamp ${value}`);
+  if (!isEpoch(value)) {
+    const fault = /^[+-]?\d+$/.test(value) ? "value out of range" : "invalid syntax";
+    const cause = `strconv.ParseInt: parsing ${JSON.stringify(value)}: ${fault}`;
+    throw new BuildError("invalid_argument", `invalid ${key}: ${cause}: ${cause}`);
   }
-  return seconds;
+  return Number(value);
 }
 
 const EPOCH_KEY = "source.date.epoch";
@@ -32,5 +38,10 @@ export function resultEpoch(
     (platformId === undefined ? undefined : metadata.get(`${EPOCH_KEY}/${platformId}`)) ??
     metadata.get(EPOCH_KEY);
   if (value === undefined) return undefined;
-  return epochAttr("SOURCE_DATE_EPOCH from frontend:", new TextDecoder().decode(value));
+  const text = new TextDecoder().decode(value);
+  try {
+    return epochAttr("", text);
+  } catch (error) {
+    throw wrapError(error, `invalid SOURCE_DATE_EPOCH from frontend: ${JSON.stringify(text)}`);
+  }
 }

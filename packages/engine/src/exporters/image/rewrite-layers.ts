@@ -2,8 +2,12 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import type { LayerPool } from "@kiln/archive";
 import { isCanceled } from "@kiln/base";
+import { layerTypeWithCompression, mediaTypes } from "@kiln/oci";
 import type { CompressionOptions, ContentStore, Remote } from "@kiln/store";
 import { type OpContext, withStatus } from "../../op-context.ts";
+
+/** Annotation that BuildKit puts on rewritten layers; the value is the epoch. */
+const REWRITTEN = "buildkit/rewritten-timestamp";
 
 /** How layers are rewritten. */
 export interface RewriteOptions {
@@ -86,8 +90,15 @@ async function rewriteOne(
     { signal: ctx.signal },
   );
   await content.adopt(output, made);
+  const kind = compression.type === "estargz" ? "gzip" : compression.type;
   return {
-    descriptor: { ...descriptor, digest: made.digest, size: made.sizeBytes },
+    descriptor: {
+      ...descriptor,
+      mediaType: layerTypeWithCompression(mediaTypes.ociLayer, kind),
+      digest: made.digest,
+      size: made.sizeBytes,
+      annotations: { ...made.annotations, [REWRITTEN]: String(epoch) },
+    },
     layer: { ...layer, diffId: made.diffId, lazy: false },
   };
 }
