@@ -1,4 +1,3 @@
-import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import type { Duplex } from "node:stream";
 import type {
   DescMessage,
@@ -12,14 +11,14 @@ import type {
 import { BuildError, codeOfNodeError, errorMessage, isBuildError, isCanceled, withSignal } from "@kiln/base";
 import { type CallOptions, ClientCall } from "./client-call.ts";
 import { type Codec, messageCodec, pathOf, rawCodec } from "./codec.ts";
-import { addToHeaders, Metadata, type MetadataInit } from "./metadata.ts";
+import { H2Connection } from "./h2/connection.ts";
+import { addToHeaders, headerLines, Metadata, type MetadataInit } from "./metadata.ts";
 import { formatTimeout, maxTimerMs } from "./timeout.ts";
 import {
-  closeSession,
-  connectionWindowBytes,
+  closeConnection,
+  connectionLimits,
   defaultMaxMessageBytes,
   keepAlive,
-  sessionOptions,
   type TransportOptions,
 } from "./transport.ts";
 
@@ -46,7 +45,7 @@ export class Channel implements AsyncDisposable {
   readonly #dial: Dial;
   readonly #opts: ChannelOptions;
   readonly #closing = new AbortController();
-  #session: Promise<ClientHttp2Session> | undefined;
+  #session: Promise<H2Connection> | undefined;
   /** Below the newest connection. */
   #stream: Duplex | undefined;
 
@@ -154,10 +153,8 @@ export class Channel implements AsyncDisposable {
   async close(opts: { readonly force?: boolean } = {}): Promise<void> {
     this.#closing.abort(new BuildError("canceled", "the channel is closed"));
     const session = await this.#session?.catch(() => undefined);
-    if (session && !session.destroyed) {
-      if (opts.force) session.destroy();
-      else await closeSession(session);
-    }
+    if (opts.force) session?.destroy();
+    else if (session) await closeConnection(session);
     this.#stream?.destroy();
   }
 
@@ -170,7 +167,7 @@ export class Channel implements AsyncDisposable {
     const ready = await this.#connectedWithin(opts);
     const headers = this.#headers(path, opts);
     try {
-      const stream = ready.request(headers, { endStream: false });
+      const stream = ready.request(headerLines(headers));
       const maxBytes = this.#opts.maxMessageBytes ?? defaultMaxMessageBytes;
       return new ClientCall(stream, codec, { ...opts, maxBytes });
     } catch (error) {
@@ -178,7 +175,7 @@ export class Channel implements AsyncDisposable {
     }
   }
 
-  async #connectedWithin(opts: CallOptions): Promise<ClientHttp2Session> {
+  async #connectedWithin(opts: CallOptions): Promise<H2Connection> {
     const session = this.#connected();
     if (opts.timeoutMs === undefined) return opts.signal ? withSignal(session, opts.signal) : session;
     const late = AbortSignal.timeout(Math.min(opts.timeoutMs, maxTimerMs));
@@ -210,17 +207,17 @@ export class Channel implements AsyncDisposable {
     return headers;
   }
 
-  #connected(): Promise<ClientHttp2Session> {
+  #connected(): Promise<H2Connection> {
     if (this.closed) return Promise.reject(new BuildError("unavailable", "the channel is closed"));
     if (this.#session) return this.#session;
-    const session: Promise<ClientHttp2Session> = this.#connect(() => {
+    const session: Promise<H2Connection> = this.#connect(() => {
       if (this.#session === session) this.#session = undefined;
     });
     this.#session = session;
     return session;
   }
 
-  async #connect(lost: () => void): Promise<ClientHttp2Session> {
+  async #connect(lost: () => void): Promise<H2Connection> {
     let stream: Duplex;
     try {
       // A dial that throws at once must not call `lost` before the caller knows this connection.
@@ -237,19 +234,11 @@ export class Channel implements AsyncDisposable {
       stream.destroy();
       throw new BuildError("unavailable", "the channel is closed");
     }
-    const session = connectHttp2("http://localhost", {
-      ...sessionOptions(this.#opts),
-      createConnection: () => stream,
-    });
-    // "connect" is told in a later turn: the channel may have been closed meanwhile.
-    session.once("connect", () => {
-      if (!session.destroyed) session.setLocalWindowSize(connectionWindowBytes);
-    });
-    session.on("error", lost);
-    session.on("goaway", lost);
-    session.on("close", () => {
-      lost();
-      stream.destroy();
+    const session = new H2Connection(stream, {
+      role: "client",
+      ...connectionLimits(this.#opts),
+      onGoaway: lost,
+      onClose: lost,
     });
     keepAlive(session, this.#opts);
     return session;

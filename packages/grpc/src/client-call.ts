@@ -1,8 +1,8 @@
-import type { ClientHttp2Stream } from "node:http2";
 import { BuildError, createDeferred, errorMessage, isBuildError } from "@kiln/base";
 import type { Codec } from "./codec.ts";
 import { MessageReader, MessageWriter } from "./framing.ts";
-import { Metadata, type MetadataInit } from "./metadata.ts";
+import type { H2Stream } from "./h2/stream.ts";
+import { type HeaderBag, headerBag, Metadata, type MetadataInit } from "./metadata.ts";
 import { codeOfHttpStatus, codeOfReset, errorFromStatus, goCodeName, statusOfTrailers } from "./status.ts";
 import { maxTimerMs } from "./timeout.ts";
 
@@ -19,14 +19,12 @@ export interface CallOptions {
   readonly onTrailers?: ((metadata: Metadata) => void) | undefined;
 }
 
-type Headers = Record<string, string | string[] | number | undefined>;
-
 /**
  * One running call: messages go in with {@link send}, come out by iterating. Leaving the iteration early
  * cancels the call. After the last message the iteration ends (status OK) or throws the status.
  */
 export class ClientCall<In, Out> implements AsyncDisposable {
-  readonly #stream: ClientHttp2Stream;
+  readonly #stream: H2Stream;
   readonly #codec: Codec<In, Out>;
   readonly #reader: MessageReader;
   readonly #writer: MessageWriter;
@@ -39,30 +37,21 @@ export class ClientCall<In, Out> implements AsyncDisposable {
   #done = false;
   #sendClosed = false;
   #timer: NodeJS.Timeout | undefined;
-  #streamError: Error | undefined;
-  readonly #session: ClientHttp2Stream["session"];
 
-  constructor(
-    stream: ClientHttp2Stream,
-    codec: Codec<In, Out>,
-    opts: CallOptions & { readonly maxBytes: number },
-  ) {
+  constructor(stream: H2Stream, codec: Codec<In, Out>, opts: CallOptions & { readonly maxBytes: number }) {
     this.#stream = stream;
-    this.#session = stream.session;
     this.#codec = codec;
     this.#opts = opts;
     this.#reader = new MessageReader(stream, { maxBytes: opts.maxBytes, encoding: () => this.#encoding });
     this.#writer = new MessageWriter(stream, opts.maxBytes);
-    stream.on("response", (headers, _flags, raw: unknown) => this.#onHeaders(headers, raw as string[]));
-    stream.on("trailers", (headers, _flags, raw: unknown) => this.#onTrailers(headers, raw as string[]));
-    stream.on("end", () => {
+    const { events } = stream;
+    events.onHeaders = (lines) => this.#onHeaders(headerBag(lines), lines);
+    events.onTrailers = (lines) => this.#onTrailers(headerBag(lines), lines);
+    events.onEnd = () => {
       this.#ended = true;
       this.#settle();
-    });
-    stream.on("error", (error) => {
-      this.#streamError ??= error;
-    });
-    stream.on("close", () => this.#onClose());
+    };
+    events.onClose = () => this.#onClose();
     opts.signal?.addEventListener("abort", this.#onAbort, { once: true });
     if (opts.timeoutMs !== undefined && opts.timeoutMs <= maxTimerMs) {
       this.#timer = setTimeout(
@@ -128,9 +117,9 @@ export class ClientCall<In, Out> implements AsyncDisposable {
 
   readonly #onAbort = (): void => this.#cancel(asCancel(this.#opts.signal?.reason));
 
-  #onHeaders(headers: Headers, raw: string[]): void {
+  #onHeaders(headers: HeaderBag, raw: string[]): void {
     this.#httpStatus = Number(headers[":status"] ?? 0);
-    this.#encoding = typeof headers["grpc-encoding"] === "string" ? headers["grpc-encoding"] : undefined;
+    this.#encoding = headers["grpc-encoding"];
     if (headers["grpc-status"] !== undefined) {
       this.#onTrailers(headers, raw);
       return;
@@ -145,7 +134,7 @@ export class ClientCall<In, Out> implements AsyncDisposable {
     this.#opts.onHeaders?.(metadata);
   }
 
-  #onTrailers(headers: Headers, raw: string[]): void {
+  #onTrailers(headers: HeaderBag, raw: string[]): void {
     const status = statusOfTrailers(headers);
     if (status === undefined || this.#status) return;
     this.#status = { error: status.code === 0 ? undefined : errorFromStatus(status) };
@@ -171,9 +160,9 @@ export class ClientCall<In, Out> implements AsyncDisposable {
       this.#settle();
       return;
     }
-    if (this.#session === undefined || this.#session.destroyed) {
-      const why = this.#streamError === undefined ? "EOF" : errorMessage(this.#streamError);
-      this.#finish(new BuildError("unavailable", `error reading from server: ${why}`));
+    const { error } = this.#stream;
+    if (error !== undefined) {
+      this.#finish(new BuildError("unavailable", `error reading from server: ${errorMessage(error)}`));
       return;
     }
     this.#finish(closedError(this.#stream.rstCode));

@@ -1,6 +1,6 @@
-import type { Http2Stream } from "node:http2";
 import { gunzipSync } from "node:zlib";
 import { BuildError } from "@kiln/base";
+import type { H2Stream } from "./h2/stream.ts";
 
 /** Bytes that may wait in a stream's send queue before {@link MessageWriter.send} makes the caller wait. */
 const sendWindowBytes = 1 << 20;
@@ -13,14 +13,14 @@ const copyBelowBytes = 16 << 10;
 
 /** Writes length-prefixed messages to a stream, with back-pressure. */
 export class MessageWriter {
-  readonly #stream: Http2Stream;
+  readonly #stream: H2Stream;
   readonly #maxBytes: number;
   #inFlight = 0;
   #waiting: (() => void)[] = [];
   #failure: unknown;
   #failed = false;
 
-  constructor(stream: Http2Stream, maxBytes: number) {
+  constructor(stream: H2Stream, maxBytes: number) {
     this.#stream = stream;
     this.#maxBytes = maxBytes;
   }
@@ -59,10 +59,8 @@ export class MessageWriter {
     }
     const prefix = Buffer.alloc(5);
     prefix.writeUInt32BE(message.length, 1);
-    stream.cork();
     stream.write(prefix);
     stream.write(message, done);
-    stream.uncork();
   }
 
   async #wait(): Promise<void> {
@@ -97,7 +95,7 @@ export interface ReaderOptions {
 
 /** Takes a stream apart into messages, pausing it while nobody reads. */
 export class MessageReader {
-  readonly #stream: Http2Stream;
+  readonly #stream: H2Stream;
   readonly #opts: ReaderOptions;
   #chunks: Uint8Array[] = [];
   #have = 0;
@@ -109,10 +107,10 @@ export class MessageReader {
   #end: { readonly error: unknown } | undefined;
   #waiting: { resolve(message: Uint8Array | undefined): void; reject(error: unknown): void } | undefined;
 
-  constructor(stream: Http2Stream, opts: ReaderOptions) {
+  constructor(stream: H2Stream, opts: ReaderOptions) {
     this.#stream = stream;
     this.#opts = opts;
-    stream.on("data", (chunk: Buffer) => this.#onData(chunk));
+    stream.events.onData = (chunk) => this.#onData(chunk);
   }
 
   /** True between messages: nothing of a next one has come. */
@@ -165,7 +163,7 @@ export class MessageReader {
     this.#stream.resume();
   }
 
-  #onData(chunk: Buffer): void {
+  #onData(chunk: Uint8Array): void {
     if (this.#end) return;
     this.#chunks.push(chunk);
     this.#have += chunk.length;

@@ -36,7 +36,7 @@ export class Metadata {
     return out;
   }
 
-  /** From the flat name, value list of node:http2. Pseudo headers and gRPC's own are left out. */
+  /** From names and values in turn. Pseudo headers and gRPC's own are left out. */
   static fromRawHeaders(raw: readonly string[]): Metadata {
     const out = new Metadata();
     for (let i = 0; i + 1 < raw.length; i += 2) {
@@ -124,7 +124,27 @@ export type MetadataInit =
   | Iterable<readonly [string, string | Uint8Array]>
   | { readonly [key: string]: string | Uint8Array | readonly (string | Uint8Array)[] | undefined };
 
-/** Adds the lines to an object for node:http2; several values of a key become a list and so several lines. */
+/** Header lines by name; of several lines with one name the first. */
+export type HeaderBag = Readonly<Record<string, string | undefined>>;
+
+/** Looks up the single-valued headers among names and values in turn. */
+export function headerBag(lines: readonly string[]): HeaderBag {
+  const bag: Record<string, string> = Object.create(null);
+  for (let i = 0; i + 1 < lines.length; i += 2) bag[lines[i] as string] ??= lines[i + 1] as string;
+  return bag;
+}
+
+/** Names and values in turn; a list of values gives several lines. */
+export function headerLines(headers: Readonly<Record<string, string | readonly string[]>>): string[] {
+  const lines: string[] = [];
+  for (const [name, value] of Object.entries(headers)) {
+    if (typeof value === "string") lines.push(name, value);
+    else for (const one of value) lines.push(name, one);
+  }
+  return lines;
+}
+
+/** Adds the lines to an object of headers; several values of a key become a list and so several lines. */
 export function addToHeaders(headers: Record<string, string | string[]>, metadata: Metadata): void {
   for (const [key, value] of metadata.entries()) {
     const text = typeof value === "string" ? value : Buffer.from(value).toString("base64").replace(/=+$/, "");

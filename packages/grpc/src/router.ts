@@ -1,4 +1,3 @@
-import { performServerHandshake, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
 import type {
   DescMessage,
@@ -13,15 +12,16 @@ import type {
 } from "@bufbuild/protobuf";
 import { BuildError, isBuildError } from "@kiln/base";
 import { type Codec, messageCodec, pathOf, rawCodec } from "./codec.ts";
+import { H2Connection } from "./h2/connection.ts";
+import type { H2Stream } from "./h2/stream.ts";
+import { type HeaderBag, headerBag } from "./metadata.ts";
 import { type CallContext, type Peer, ServerCall, ServerStream } from "./server-call.ts";
 import { parseTimeout } from "./timeout.ts";
 import {
-  closeSession,
-  connectionWindowBytes,
+  closeConnection,
+  connectionLimits,
   defaultMaxMessageBytes,
-  destroySession,
   keepAlive,
-  sessionOptions,
   type TransportOptions,
 } from "./transport.ts";
 
@@ -69,7 +69,7 @@ export interface RouterOptions extends TransportOptions {
 export class Router {
   readonly #handlers = new Map<string, RawHandler>();
   readonly #services = new Map<string, DescService>();
-  readonly #sessions = new Map<ServerHttp2Session, Duplex>();
+  readonly #connections = new Set<H2Connection>();
   readonly #opts: RouterOptions;
   #fallback: RawHandler | undefined;
   #closing = false;
@@ -120,28 +120,23 @@ export class Router {
       stream.destroy();
       return { closed: Promise.resolve(), close: () => Promise.resolve() };
     }
-    const session = performServerHandshake(stream, sessionOptions(this.#opts));
-    this.#sessions.set(session, stream);
-    session.setLocalWindowSize(connectionWindowBytes);
-    session.on("error", () => session.destroy());
-    session.on("stream", (s, headers, _flags, raw: unknown) =>
-      this.#onStream(s, headers, { raw: raw as string[], peer }),
-    );
-    const closed = new Promise<void>((resolve) => {
-      session.once("close", () => {
-        this.#sessions.delete(session);
-        stream.destroy();
+    const { promise: closed, resolve } = Promise.withResolvers<void>();
+    const connection: H2Connection = new H2Connection(stream, {
+      role: "server",
+      ...connectionLimits(this.#opts),
+      onStream: (opened, lines) => this.#onStream(opened, headerBag(lines), { raw: lines, peer }),
+      onClose: () => {
+        this.#connections.delete(connection);
         resolve();
-      });
+      },
     });
-    keepAlive(session, this.#opts);
+    this.#connections.add(connection);
+    keepAlive(connection, this.#opts);
     return {
       closed,
       close: async (opts) => {
-        if (!session.destroyed) {
-          if (opts?.force) destroySession(session, stream);
-          else session.close();
-        }
+        if (opts?.force) connection.destroy();
+        else connection.close();
         await closed;
       },
     };
@@ -153,23 +148,22 @@ export class Router {
    */
   async close(opts: { readonly timeoutMs?: number } = {}): Promise<void> {
     this.#closing = true;
-    const sessions = [...this.#sessions];
-    const all = Promise.all(sessions.map(([session]) => closeSession(session)));
+    const connections = [...this.#connections];
+    const all = Promise.all(connections.map(closeConnection));
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       if (opts.timeoutMs !== undefined) timer = setTimeout(resolve, opts.timeoutMs);
     });
     await Promise.race([all, late]);
     clearTimeout(timer);
-    for (const [session, stream] of sessions) destroySession(session, stream);
+    for (const connection of connections) connection.destroy();
     await all;
   }
 
-  #onStream(stream: ServerHttp2Stream, headers: Headers, from: { raw: string[]; peer: Peer }): void {
-    stream.on("error", () => undefined);
+  #onStream(stream: H2Stream, headers: HeaderBag, from: { raw: string[]; peer: Peer }): void {
     const refusal = refuse(headers);
     if (refusal) {
-      stream.respond({ ":status": refusal }, { endStream: true });
+      stream.respond([":status", String(refusal)], { endStream: true });
       return;
     }
     const call = new ServerStream(stream, headers, {
@@ -178,7 +172,7 @@ export class Router {
       maxBytes: this.#opts.maxMessageBytes ?? defaultMaxMessageBytes,
     });
     const timeout = headers["grpc-timeout"];
-    if (timeout !== undefined && (typeof timeout !== "string" || parseTimeout(timeout) === undefined)) {
+    if (timeout !== undefined && parseTimeout(timeout) === undefined) {
       call.finish(new BuildError("internal", "malformed grpc-timeout"));
       return;
     }
@@ -212,7 +206,6 @@ export interface Connection {
   close(opts?: { readonly force?: boolean }): Promise<void>;
 }
 
-type Headers = Record<string, string | string[] | number | undefined>;
 type AnyHandler = (input: unknown, ctx: CallContext) => unknown;
 
 /** Handlers may be a class instance: its methods are on the prototype. */
@@ -224,10 +217,10 @@ function inherited(handlers: object, name: string): AnyHandler | undefined {
 }
 
 /** The HTTP status for a request that is no gRPC, undefined for one that is. */
-function refuse(headers: Headers): number | undefined {
+function refuse(headers: HeaderBag): number | undefined {
   if (headers[":method"] !== "POST") return 405;
   const type = headers["content-type"];
-  return typeof type === "string" && /^application\/grpc(\+proto|;|$)/.test(type) ? undefined : 415;
+  return type !== undefined && /^application\/grpc(\+proto|;|$)/.test(type) ? undefined : 415;
 }
 
 function unimplemented(path: string, services?: ReadonlyMap<string, DescService>): BuildError {

@@ -1,8 +1,8 @@
-import type { ServerHttp2Stream } from "node:http2";
 import { BuildError } from "@kiln/base";
 import type { Codec } from "./codec.ts";
 import { MessageReader, MessageWriter } from "./framing.ts";
-import { addToHeaders, Metadata, type MetadataInit } from "./metadata.ts";
+import type { H2Stream } from "./h2/stream.ts";
+import { addToHeaders, type HeaderBag, headerLines, Metadata, type MetadataInit } from "./metadata.ts";
 import { statusFromError, trailersOfStatus } from "./status.ts";
 import { maxTimerMs, parseTimeout } from "./timeout.ts";
 
@@ -34,8 +34,6 @@ export interface CallContext {
   sendHeaders(metadata?: MetadataInit): void;
 }
 
-type Headers = Record<string, string | string[] | number | undefined>;
-
 /** The wire's side of a running call: bytes in, bytes out, one status. Handlers see it as a {@link ServerCall}. */
 export class ServerStream implements CallContext {
   readonly path: string;
@@ -45,13 +43,14 @@ export class ServerStream implements CallContext {
   readonly trailers = new Metadata();
   readonly reader: MessageReader;
   readonly writer: MessageWriter;
-  readonly #stream: ServerHttp2Stream;
+  readonly #stream: H2Stream;
   readonly #abort = new AbortController();
   #timer: NodeJS.Timeout | undefined;
+  #resetTimer: NodeJS.Timeout | undefined;
   #headersSent = false;
   #done = false;
 
-  constructor(stream: ServerHttp2Stream, headers: Headers, opts: StreamOptions) {
+  constructor(stream: H2Stream, headers: HeaderBag, opts: StreamOptions) {
     this.#stream = stream;
     this.path = String(headers[":path"] ?? "");
     this.metadata = Metadata.fromRawHeaders(opts.rawHeaders);
@@ -59,15 +58,16 @@ export class ServerStream implements CallContext {
     const encoding = headers["grpc-encoding"];
     this.reader = new MessageReader(stream, {
       maxBytes: opts.maxBytes,
-      encoding: () => (typeof encoding === "string" ? encoding : undefined),
+      encoding: () => encoding,
     });
     this.writer = new MessageWriter(stream, opts.maxBytes);
-    stream.on("error", () => undefined);
-    stream.on("end", () => this.#onEnd());
-    stream.on("aborted", () => this.#onGone());
-    stream.on("close", () => this.#onGone());
+    stream.events.onEnd = () => this.#onEnd();
+    stream.events.onClose = () => {
+      clearTimeout(this.#resetTimer);
+      this.#onGone();
+    };
     const timeout = headers["grpc-timeout"];
-    const ms = typeof timeout === "string" ? parseTimeout(timeout) : undefined;
+    const ms = timeout === undefined ? undefined : parseTimeout(timeout);
     this.deadline = ms === undefined ? undefined : Date.now() + ms;
     if (ms !== undefined && ms <= maxTimerMs) this.#timer = setTimeout(() => this.#onDeadline(), ms);
   }
@@ -77,11 +77,11 @@ export class ServerStream implements CallContext {
   }
 
   sendHeaders(metadata?: MetadataInit): void {
-    if (this.#headersSent || this.#stream.destroyed || this.#stream.closed) return;
+    if (this.#headersSent || this.#stream.closed) return;
     const headers: Record<string, string | string[]> = { "content-type": "application/grpc" };
     if (metadata !== undefined) addToHeaders(headers, Metadata.from(metadata));
     this.#headersSent = true;
-    this.#stream.respond({ ":status": 200, ...headers }, { waitForTrailers: true });
+    this.#stream.respond(headerLines({ ":status": "200", ...headers }));
   }
 
   /** Sends one message, and before it the headers. */
@@ -100,25 +100,16 @@ export class ServerStream implements CallContext {
     this.reader.abort(new BuildError("canceled", "the call has ended"));
     this.#abort.abort(new BuildError("canceled", "the call has ended"));
     const stream = this.#stream;
-    if (stream.destroyed || stream.closed) return;
+    if (stream.closed) return;
     const trailers: Record<string, string | string[]> =
       error === undefined ? { "grpc-status": "0" } : trailersOfStatus(statusFromError(error));
     addToHeaders(trailers, this.trailers);
     if (!this.#headersSent) {
       this.#headersSent = true;
-      stream.respond(
-        { ":status": 200, "content-type": "application/grpc", ...trailers },
-        { endStream: true },
-      );
-      this.#reset();
-      return;
-    }
-    stream.once("wantTrailers", () => {
-      if (stream.destroyed) return;
-      stream.sendTrailers(trailers);
-      this.#reset();
-    });
-    stream.end();
+      const lines = headerLines({ ":status": "200", "content-type": "application/grpc", ...trailers });
+      stream.respond(lines, { endStream: true });
+    } else stream.end(headerLines(trailers));
+    this.#reset();
   }
 
   /**
@@ -128,10 +119,9 @@ export class ServerStream implements CallContext {
    */
   #reset(): void {
     const stream = this.#stream;
-    if (stream.readableEnded || stream.closed) return;
-    const timer = setTimeout(() => stream.close(0), RESET_DELAY_MS);
-    timer.unref();
-    stream.once("close", () => clearTimeout(timer));
+    if (stream.ended || stream.closed) return;
+    this.#resetTimer = setTimeout(() => stream.close(0), RESET_DELAY_MS);
+    this.#resetTimer.unref();
   }
 
   #onEnd(): void {

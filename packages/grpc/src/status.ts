@@ -9,6 +9,7 @@ import {
   isBuildError,
   isCanceled,
 } from "@kiln/base";
+import type { HeaderBag } from "./metadata.ts";
 
 const codes: readonly ErrorCode[] = [
   "canceled",
@@ -114,16 +115,13 @@ function shrink(status: Status): Status {
   });
 }
 
-type HeaderBag = Record<string, string | string[] | number | undefined>;
-
 /** The status in trailers (or in the headers of an answer without messages); undefined without `grpc-status`. */
 export function statusOfTrailers(headers: HeaderBag): Status | undefined {
-  const raw = headers["grpc-status"];
-  if (raw === undefined) return undefined;
-  const text = Array.isArray(raw) ? raw[0] : String(raw);
-  const code = /^\d{1,9}$/.test(text ?? "") ? Number(text) : 2;
-  const status = create(StatusSchema, { code, message: percentDecode(first(headers["grpc-message"])) });
-  const details = first(headers["grpc-status-details-bin"]);
+  const text = headers["grpc-status"];
+  if (text === undefined) return undefined;
+  const code = /^\d{1,9}$/.test(text) ? Number(text) : 2;
+  const status = create(StatusSchema, { code, message: percentDecode(headers["grpc-message"] ?? "") });
+  const details = headers["grpc-status-details-bin"] ?? "";
   if (details === "") return status;
   try {
     const full = fromBinary(StatusSchema, Buffer.from(details, "base64"));
@@ -132,11 +130,6 @@ export function statusOfTrailers(headers: HeaderBag): Status | undefined {
     // A peer that sends broken details still has sent a code and a message.
   }
   return status;
-}
-
-function first(value: string | string[] | number | undefined): string {
-  if (value === undefined) return "";
-  return String(Array.isArray(value) ? (value[0] ?? "") : value);
 }
 
 /** gRPC's encoding of messages: printable ASCII but `%` stays. */

@@ -1,5 +1,4 @@
-import type { Http2Session, SessionOptions } from "node:http2";
-import type { Duplex } from "node:stream";
+import type { ConnectionOptions, H2Connection } from "./h2/connection.ts";
 
 /** Limits of one HTTP/2 connection; the same for both roles. */
 export interface TransportOptions {
@@ -20,79 +19,45 @@ export const defaultMaxMessageBytes = 16 << 20;
 const defaultMaxHeaderBytes = 1 << 20;
 const defaultMaxConcurrentStreams = 4096;
 
-/**
- * Two Node peers older than 26.9 deadlock when their connection windows exceed the socket buffers: a session
- * stops reading while its own write is pending.
- */
-const hasWriteDeadlock = isOlderThan(26, 9);
-
-/** Window of one stream. */
-const streamWindowBytes = hasWriteDeadlock ? 128 << 10 : 2 << 20;
-/** Window of a whole connection. */
-export const connectionWindowBytes = hasWriteDeadlock ? 128 << 10 : 16 << 20;
-
-/** node:http2's options for our limits. */
-export function sessionOptions(opts: TransportOptions): SessionOptions {
-  const maxHeaderBytes = opts.maxHeaderBytes ?? defaultMaxHeaderBytes;
+/** The limits of a connection; for both roles. */
+export function connectionLimits(
+  opts: TransportOptions,
+): Pick<
+  ConnectionOptions,
+  "streamWindowBytes" | "connectionWindowBytes" | "maxHeaderBytes" | "maxConcurrentStreams"
+> {
   return {
-    settings: {
-      initialWindowSize: streamWindowBytes,
-      maxConcurrentStreams: opts.maxConcurrentStreams ?? defaultMaxConcurrentStreams,
-      maxHeaderListSize: maxHeaderBytes,
-      enablePush: false,
-    },
-    maxHeaderListPairs: 65_536,
-    maxSendHeaderBlockLength: 16 << 20,
-    // What waits to be sent counts too; beyond this Node refuses new streams.
-    maxSessionMemory: 512,
+    streamWindowBytes: 2 << 20,
+    connectionWindowBytes: 16 << 20,
+    maxHeaderBytes: opts.maxHeaderBytes ?? defaultMaxHeaderBytes,
+    maxConcurrentStreams: opts.maxConcurrentStreams ?? defaultMaxConcurrentStreams,
   };
 }
 
-function isOlderThan(major: number, minor: number): boolean {
-  const [a = 0, b = 0] = process.versions.node.split(".").map(Number);
-  return a < major || (a === major && b < minor);
-}
-
-interface Pingable {
-  ping(callback: (error: Error | null) => void): boolean;
-  destroy(error?: Error): void;
-  readonly destroyed: boolean;
-  once(event: "close", listener: () => void): unknown;
-}
-
 /** Pings a connection; one that doesn't answer in time is destroyed. Ends with the connection. */
-export function keepAlive(session: Pingable, opts: TransportOptions): void {
+export function keepAlive(connection: H2Connection, opts: TransportOptions): void {
   const intervalMs = opts.keepaliveMs ?? 0;
   if (intervalMs <= 0) return;
   const timeoutMs = opts.keepaliveTimeoutMs ?? 20_000;
   let late: NodeJS.Timeout | undefined;
   const timer = setInterval(() => {
-    if (session.destroyed || late !== undefined) return;
-    late = setTimeout(() => session.destroy(), timeoutMs);
+    if (late !== undefined) return;
+    late = setTimeout(() => connection.destroy(), timeoutMs);
     late.unref();
-    session.ping(() => {
+    connection.ping(() => {
       clearTimeout(late);
       late = undefined;
     });
   }, intervalMs);
   timer.unref();
-  session.once("close", () => {
+  void connection.gone.then(() => {
     clearInterval(timer);
     clearTimeout(late);
   });
 }
 
 /** Lets running streams finish and closes; resolves when the connection is gone, also one that closes already. */
-export function closeSession(session: Http2Session): Promise<void> {
-  if (session.destroyed) return Promise.resolve();
-  return new Promise((resolve) => {
-    session.once("close", () => resolve());
-    session.close();
-  });
-}
-
-/** Ends a connection at once. A session that was closing would wait for the peer, so the stream goes too. */
-export function destroySession(session: Http2Session, stream: Duplex): void {
-  if (!session.destroyed) session.destroy();
-  stream.destroy();
+export function closeConnection(connection: H2Connection): Promise<void> {
+  connection.close();
+  return connection.gone;
 }
