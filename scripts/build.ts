@@ -5,11 +5,13 @@
  * `*-zygote.ts` becomes a file of its own beside it, where `entryPath` of the package `sys` finds it.
  */
 import { chmodSync, existsSync, globSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { build } from "esbuild";
 
 const root = join(import.meta.dirname, "..");
-const dist = join(root, "dist");
+/** Where `dist/` and `bin/` go; the launchers look for Node in `node_modules/` beside them. */
+const target = resolve(process.argv[2] ?? root);
+const dist = join(target, "dist");
 
 /** Program → its source file. */
 const PROGRAMS: Readonly<Record<string, string>> = {
@@ -96,7 +98,7 @@ exec node "$dist/$program.cjs" "$@"
 }
 
 function writeLaunchers(): void {
-  const bin = join(root, "bin");
+  const bin = join(target, "bin");
   mkdirSync(bin, { recursive: true });
   for (const program of Object.keys(PROGRAMS)) {
     const file = join(bin, program);
