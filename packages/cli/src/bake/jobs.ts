@@ -1,3 +1,4 @@
+import { BuildError } from "@kiln/base";
 import { csvFields } from "@kiln/formats";
 import { usageError } from "../command/flags.ts";
 
@@ -24,4 +25,13 @@ export function parseJobs(text: string): Jobs {
     else throw usageError(`invalid jobs value ${JSON.stringify(field)}`);
   }
   return { parallel, mode };
+}
+
+/** In `defer-output` all targets must be able to run at the same time. @throws BuildError when the limit forbids it. */
+export function checkLimit(targets: number, { mode, parallel }: Jobs): void {
+  if (mode !== "defer-output" || parallel === 0 || parallel >= targets) return;
+  throw new BuildError(
+    "invalid_argument",
+    `jobs mode defer-output needs ${targets} targets at a time, but the limit is ${parallel}`,
+  );
 }

@@ -1,22 +1,25 @@
 /**
- * Builds the targets of a bake definition. A target whose context is another target (`target:NAME`) waits for that
- * one's result; the other's build stays open until all that wait for it are done, so that its files can still be asked
- * for.
+ * Builds many targets side by side. A target whose context is another one's result takes it as soon as that one's
+ * frontend has answered; the other's build stays open until all that use it are through, so that its files can still
+ * be asked for. Targets that are spread over nodes link node by node.
  */
 
 import type { Result } from "@kiln/api/gateway";
-import type { Definition } from "@kiln/api/pb";
 import type { BuildRequest } from "@kiln/bake";
-import { BuildError, createDeferred, type Deferred, isCanceled, Semaphore } from "@kiln/base";
-import { type GatewayClient, prefixed } from "@kiln/client";
 import {
-  type BuildEnvironment,
-  type BuildOutcome,
-  type LinkedInput,
-  type LinkedInputs,
-  runBuild,
-} from "../build/run-build.ts";
-import type { Jobs } from "./jobs.ts";
+  BuildError,
+  createDeferred,
+  type Deferred,
+  errorMessage,
+  isBuildError,
+  isCanceled,
+  Semaphore,
+} from "@kiln/base";
+import { type GatewayClient, prefixed } from "@kiln/client";
+import type { ResolvedNode } from "@kiln/driver";
+import type { LinkedContext } from "../build/linked-context.ts";
+import { type BuildEnvironment, type BuildOutcome, nodesOf, runBuild } from "../build/run-build.ts";
+import { checkLimit, type Jobs } from "./jobs.ts";
 import type { StatusMerger } from "./prefix-status.ts";
 import { SharedDirs } from "./shared-dirs.ts";
 
@@ -34,22 +37,91 @@ export interface TargetResults {
   readonly failure: unknown;
 }
 
-/** Builds all requests. Never rejects: see {@link TargetResults.failure}. */
+/**
+ * Builds all requests. What goes wrong with a target is in {@link TargetResults.failure}; what keeps all of them
+ * from starting is thrown.
+ */
 export async function runTargets(
   requests: readonly BuildRequest[],
   environment: TargetsEnvironment,
 ): Promise<TargetResults> {
-  checkLimit(requests, environment.jobs);
+  checkLimit(requests.length, environment.jobs);
+  const states = await planTargets(requests, environment);
   await using sharedDirs = new SharedDirs(requests);
-  return await new TargetsRun(requests, environment, sharedDirs).all();
+  return await new TargetsRun(states, environment, sharedDirs).all();
+}
+
+/** A target on one node. */
+interface NodeState {
+  /** The frontend's answer, for those that take it as a context. */
+  readonly result: Deferred<Result | undefined>;
+  readonly evaluated: Deferred<void>;
 }
 
 interface TargetState {
   readonly request: BuildRequest;
+  readonly nodes: ReadonlyMap<ResolvedNode["node"], NodeState>;
+  readonly resolved: readonly ResolvedNode[];
+  /** Names of contexts that are other targets. */
+  readonly links: ReadonlyMap<string, string>;
   /** Targets that use this one's result. */
-  readonly users: readonly string[];
-  readonly result: Deferred<LinkedInput>;
-  readonly done: Deferred<void>;
+  readonly users: TargetState[];
+}
+
+/** Finds every target's nodes and who uses whom. @throws BuildError for links across nodes. */
+async function planTargets(
+  requests: readonly BuildRequest[],
+  environment: TargetsEnvironment,
+): Promise<Map<string, TargetState>> {
+  const byPlatforms = new Map<string, Promise<ResolvedNode[]>>();
+  const resolve = (request: BuildRequest): Promise<ResolvedNode[]> => {
+    const key = request.platforms.join(",");
+    const known = byPlatforms.get(key) ?? nodesOf(request, environment);
+    byPlatforms.set(key, known);
+    return known;
+  };
+  const states = new Map<string, TargetState>();
+  for (const request of requests) {
+    const resolved = await resolve(request);
+    const nodes = new Map(
+      resolved.map(({ node }) => [
+        node,
+        { result: createDeferred<Result | undefined>(), evaluated: createDeferred<void>() },
+      ]),
+    );
+    for (const { result, evaluated } of nodes.values()) {
+      // Nobody may be waiting when a target fails.
+      result.promise.catch(() => undefined);
+      evaluated.promise.catch(() => undefined);
+    }
+    states.set(request.name, { request, nodes, resolved, links: linksOf(request), users: [] });
+  }
+  for (const state of states.values()) linkTargets(state, states);
+  return states;
+}
+
+function linkTargets(state: TargetState, states: ReadonlyMap<string, TargetState>): void {
+  const { request, links, nodes } = state;
+  for (const [context, name] of links) {
+    const linked = states.get(name);
+    if (!linked) throw new BuildError("not_found", `failed to find target ${name} for context ${context}`);
+    if ([...nodes.keys()].some((node) => !linked.nodes.has(node))) {
+      throw new BuildError(
+        "failed_precondition",
+        `failed to use ${name} as context ${context} for ${request.name} because targets build with different drivers`,
+      );
+    }
+    if (!linked.users.includes(state)) linked.users.push(state);
+  }
+}
+
+/** Contexts of a request that are other targets, by the contexts' names. */
+function linksOf(request: BuildRequest): Map<string, string> {
+  return new Map(
+    [...request.contexts].flatMap(([context, value]) =>
+      value.startsWith("target:") ? [[context, value.slice("target:".length)] as const] : [],
+    ),
+  );
 }
 
 class TargetsRun {
@@ -59,25 +131,24 @@ class TargetsRun {
   readonly #slots: Semaphore;
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
-  readonly #evaluated = new Set<string>();
+  /** All targets run at once: frontends answer before anything is evaluated, so that all caches are known by then. */
+  readonly #isUnlimited: boolean;
+  readonly #evaluated = new Set<TargetState>();
   readonly #allEvaluated = createDeferred<void>();
 
-  constructor(requests: readonly BuildRequest[], environment: TargetsEnvironment, sharedDirs: SharedDirs) {
+  constructor(
+    states: ReadonlyMap<string, TargetState>,
+    environment: TargetsEnvironment,
+    sharedDirs: SharedDirs,
+  ) {
+    const { parallel } = environment.jobs;
     this.#environment = environment;
     this.#sharedDirs = sharedDirs;
-    this.#slots = new Semaphore(environment.jobs.parallel);
+    this.#slots = new Semaphore(parallel);
+    this.#isUnlimited = parallel === 0 || parallel >= states.size;
     this.#signal = AbortSignal.any([environment.signal, this.#stop.signal]);
-    this.#states = new Map(
-      requests.map((request) => [
-        request.name,
-        {
-          request,
-          users: requests.filter((user) => linksOf(user).has(request.name)).map(({ name }) => name),
-          result: createDeferred<LinkedInput>(),
-          done: createDeferred<void>(),
-        },
-      ]),
-    );
+    this.#states = states;
+    this.#allEvaluated.promise.catch(() => undefined);
   }
 
   async all(): Promise<TargetResults> {
@@ -89,57 +160,61 @@ class TargetsRun {
           outcomes.set(state.request.name, await this.#one(state));
         } catch (error) {
           failures.push(this.#named(state, error));
-          state.result.reject(error);
           this.#allEvaluated.reject(error);
           if (this.#environment.jobs.mode !== "defer-error") this.#stop.abort(canceled());
-        } finally {
-          state.done.resolve();
+          for (const { result, evaluated } of state.nodes.values()) {
+            result.reject(error);
+            evaluated.reject(error);
+          }
         }
       }),
     );
-    return { outcomes, failure: failures.find((error) => !isCanceled(error)) ?? failures[0] };
+    const isDeferred = this.#environment.jobs.mode === "defer-error";
+    const [first = failures[0], ...more] = failures.filter((error) => !isCanceled(error));
+    return { outcomes, failure: isDeferred && more.length > 0 ? combined([first, ...more]) : first };
   }
 
   #named(state: TargetState, error: unknown): unknown {
-    if (this.#states.size === 1 && !isCanceled(error)) return error;
     return this.#states.size === 1 ? error : prefixed(error, `target ${state.request.name}`);
   }
 
   async #one(state: TargetState): Promise<BuildOutcome> {
-    const { merger, groupRef } = this.#environment;
-    const { request } = state;
-    let slot: Disposable | undefined;
-    const inputs = async (): Promise<LinkedInputs> => {
-      const links = [...linksOf(request)].map(async ([target, context]) => {
-        const linked = this.#states.get(target);
-        if (!linked) throw new BuildError("not_found", `failed to find target ${target}`);
-        return [context, await linked.result.promise] as const;
-      });
-      return new Map(await Promise.all(links));
-    };
+    const { merger, groupRef, onStatus } = this.#environment;
+    const { request, resolved } = state;
     // What a target waits for isn't work: it takes its slot when its inputs are there.
-    const ready = await inputs();
-    slot = await this.#slots.acquire(this.#signal);
-    try {
-      return await runBuild(
-        request,
-        {
-          ...this.#environment,
-          signal: this.#signal,
-          onStatus: merger.forTarget(request.name, this.#states.size > 1),
-        },
-        {
-          inputs: () => Promise.resolve(ready),
-          onResult: (result, gateway) =>
-            this.#onResult(state, { result, gateway, release: () => slot?.[Symbol.dispose]() }),
-          silent: true,
-          groupRef,
-          sharedDirs: (client, dirs) => this.#sharedDirs.attrsFor(client, dirs),
-        },
-      );
-    } finally {
-      slot[Symbol.dispose]();
-    }
+    const contexts = await this.#contexts(state);
+    using slot = await this.#slots.acquire(this.#signal);
+    return await runBuild(
+      request,
+      {
+        ...this.#environment,
+        signal: this.#signal,
+        onStatus: merger.forTarget(request.name, this.#states.size > 1),
+      },
+      {
+        nodes: resolved,
+        contexts: ({ node }) => contexts.get(node) ?? [],
+        onResult: (result, gateway, { node }) =>
+          this.#onResult(state, { result, gateway, node, release: () => slot[Symbol.dispose]() }),
+        onClientStatus: onStatus,
+        silent: true,
+        groupRef,
+        sharedDirs: (client, dirs, sharedKey) => this.#sharedDirs.attrsFor(client, dirs, sharedKey),
+      },
+    );
+  }
+
+  /** Waits for the results that a target takes as contexts. */
+  async #contexts(state: TargetState): Promise<Map<ResolvedNode["node"], LinkedContext[]>> {
+    const { nodes } = this.#environment.builder;
+    const entries = [...state.nodes.keys()].map(async (node) => {
+      const linked = [...state.links].map(async ([name, target]) => {
+        const result = await ofLinked(target, this.#states.get(target)?.nodes.get(node)?.result.promise);
+        return { name, key: `${nodes.indexOf(node)}-${target}`, result };
+      });
+      return [node, await Promise.all(linked)] as const;
+    });
+    return new Map(await Promise.all(entries));
   }
 
   async #onResult(
@@ -147,20 +222,42 @@ class TargetsRun {
     built: {
       readonly result: Result | undefined;
       readonly gateway: GatewayClient;
+      readonly node: ResolvedNode["node"];
       readonly release: () => void;
     },
   ): Promise<void> {
+    const { users, links } = state;
+    const { result, gateway, node } = built;
+    const own = state.nodes.get(node) as NodeState;
     const waitsForAll = this.#environment.jobs.mode === "defer-output";
-    if (state.users.length > 0 || waitsForAll) await evaluate(built.result, built.gateway);
-    this.#evaluated.add(state.request.name);
+    const isLinked = users.length > 0 || links.size > 0;
+    if (this.#isUnlimited) {
+      own.result.resolve(result);
+      await Promise.allSettled(users.map((user) => user.nodes.get(node)?.result.promise));
+    }
+    await Promise.all(
+      [...links.values()].map((target) =>
+        ofLinked(target, this.#states.get(target)?.nodes.get(node)?.evaluated.promise),
+      ),
+    );
+    if (isLinked || waitsForAll) await evaluate(result, gateway);
+    own.result.resolve(result);
+    own.evaluated.resolve();
+    await this.#afterEvaluation(state, built);
+  }
+
+  async #afterEvaluation(
+    state: TargetState,
+    { node, release }: { readonly node: ResolvedNode["node"]; readonly release: () => void },
+  ): Promise<void> {
+    await Promise.all([...state.nodes.values()].map(({ evaluated }) => evaluated.promise));
+    this.#evaluated.add(state);
     if (this.#evaluated.size === this.#states.size) this.#allEvaluated.resolve();
     if (state.users.length > 0) {
-      built.release();
-      state.result.resolve(linkedInput(built.result));
-      await Promise.all(state.users.map((user) => this.#states.get(user)?.done.promise));
+      release();
+      await Promise.allSettled(state.users.map((user) => user.nodes.get(node)?.evaluated.promise));
     }
-    if (!waitsForAll) return;
-    await this.#allEvaluated.promise;
+    if (this.#environment.jobs.mode === "defer-output") await this.#allEvaluated.promise;
   }
 }
 
@@ -168,43 +265,31 @@ function canceled(): BuildError {
   return new BuildError("canceled", "context canceled");
 }
 
-/** Targets that a request's contexts name, with the contexts' names. */
-function linksOf(request: BuildRequest): Map<string, string> {
-  const links = new Map<string, string>();
-  if (request.call) return links;
-  for (const [context, value] of request.contexts) {
-    if (value.startsWith("target:")) links.set(value.slice("target:".length), context);
+/** One error that tells of all; places in files are those of the first. */
+function combined(failures: readonly unknown[]): BuildError {
+  const [first] = failures;
+  const known = isBuildError(first) ? first : undefined;
+  return new BuildError(known?.code ?? "unknown", failures.map(errorMessage).join("\n"), {
+    cause: first,
+    wire: known?.wire ?? [],
+  });
+}
+
+/** Waits for another target; its failure is told by itself. */
+async function ofLinked<T>(name: string, promise: Promise<T> | undefined): Promise<T | undefined> {
+  try {
+    return await promise;
+  } catch (error) {
+    if (isCanceled(error)) throw error;
+    throw new BuildError("failed_precondition", `not built: target ${name} failed`, { cause: error });
   }
-  return links;
 }
 
 async function evaluate(result: Result | undefined, gateway: GatewayClient): Promise<void> {
   await Promise.all(refsOf(result).map(({ id }) => (id === "" ? undefined : gateway.evaluate(id))));
 }
 
-function refsOf(
-  result: Result | undefined,
-): { readonly id: string; readonly def?: Definition | undefined }[] {
+function refsOf(result: Result | undefined): { readonly id: string }[] {
   if (result?.result.case === "ref") return [result.result.value];
   return result?.result.case === "refs" ? Object.values(result.result.value.refs) : [];
-}
-
-function linkedInput(result: Result | undefined): LinkedInput {
-  const refs = refsOf(result);
-  if (refs.length > 1) {
-    throw new BuildError(
-      "unimplemented",
-      "contexts of other targets with several platforms aren't supported by kiln yet",
-    );
-  }
-  return { definition: refs[0]?.def, metadata: result?.metadata ?? {} };
-}
-
-/** In `defer-output` all targets must be able to run at the same time. */
-function checkLimit(requests: readonly BuildRequest[], jobs: Jobs): void {
-  if (jobs.mode !== "defer-output" || jobs.parallel === 0 || jobs.parallel >= requests.length) return;
-  throw new BuildError(
-    "invalid_argument",
-    `jobs mode defer-output needs ${requests.length} targets at a time, but the limit is ${jobs.parallel}`,
-  );
 }

@@ -18,7 +18,7 @@ test("targets share sessions for the directories that they have in common", asyn
     { context: "alone", dockerfile: "", contexts: none },
   ]);
   const attrs = (dirs: Record<string, string>): Record<string, string> =>
-    Object.fromEntries(shared.attrsFor(client, new Map(Object.entries(dirs))));
+    Object.fromEntries(shared.attrsFor(client, new Map(Object.entries(dirs)), "key"));
   const first = attrs({ context: "app", dockerfile: "app" });
   const id = first["local-sessionid:context"];
   assert.ok(id);

@@ -30,12 +30,22 @@ export class SharedDirs implements AsyncDisposable {
     }
   }
 
-  /** Frontend attributes for those of a target's directories, by name, that other targets read, too. */
-  attrsFor(client: BuildkitClient, dirs: ReadonlyMap<string, string>): Map<string, string> {
+  /**
+   * Frontend attributes for those of a target's directories, by name, that other targets read, too. The daemon keeps
+   * what it read under the key of the first target.
+   */
+  attrsFor(
+    client: BuildkitClient,
+    dirs: ReadonlyMap<string, string>,
+    sharedKey: string,
+  ): Map<string, string> {
     const attrs = new Map<string, string>();
     for (const [name, dir] of dirs) {
       if ((this.#users.get(keyOf(name, dir)) ?? 0) < 2) continue;
-      attrs.set(`local-sessionid:${name}`, this.#sessionFor(client, name, resolve(dir)).id);
+      attrs.set(
+        `local-sessionid:${name}`,
+        this.#sessionFor(client, { name, dir: resolve(dir), sharedKey }).id,
+      );
     }
     return attrs;
   }
@@ -45,19 +55,22 @@ export class SharedDirs implements AsyncDisposable {
     await Promise.all(this.#runs);
   }
 
-  #sessionFor(client: BuildkitClient, name: string, dir: string): DirSession {
+  #sessionFor(
+    client: BuildkitClient,
+    { name, dir, sharedKey }: { readonly name: string; readonly dir: string; readonly sharedKey: string },
+  ): DirSession {
     const sessions = this.#sessions.get(client) ?? [];
     this.#sessions.set(client, sessions);
     const known = sessions.find(({ dirs }) => dirs.get(name)?.dir === dir);
     if (known) return known;
-    const session = sessions.find(({ dirs }) => !dirs.has(name)) ?? this.#open(client, sessions);
+    const session = sessions.find(({ dirs }) => !dirs.has(name)) ?? this.#open(client, sessions, sharedKey);
     session.dirs.set(name, { dir, map: asRoot });
     return session;
   }
 
-  #open(client: BuildkitClient, sessions: DirSession[]): DirSession {
+  #open(client: BuildkitClient, sessions: DirSession[], sharedKey: string): DirSession {
     const dirs = new Map<string, SharedDir>();
-    const session = createSession([new FileSyncProvider(dirs)]);
+    const session = createSession([new FileSyncProvider(dirs)], { sharedKey });
     // A session that breaks fails the builds that use it; they say so.
     this.#runs.push(session.run(client.channel, this.#end.signal).catch(() => undefined));
     const opened = { id: session.id, dirs };

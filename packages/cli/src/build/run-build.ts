@@ -21,6 +21,8 @@ import { fetchDockerfile } from "./fetch-dockerfile.ts";
 import { gitAttributes } from "./git-info.ts";
 import { withMissingFileHint } from "./hints.ts";
 import { type BuildInputs, type FetchedTree, prepareInputs } from "./inputs.ts";
+import { addLinkedContexts, type LinkedContext } from "./linked-context.ts";
+import { type NodePush, prepareNodePush } from "./node-push.ts";
 import { type OutputRules, type PreparedOutput, prepareOutputs } from "./outputs.ts";
 import { addProvenance } from "./provenance.ts";
 import { isRemoteUrl } from "./remote-url.ts";
@@ -58,27 +60,39 @@ export interface BuildOutcome {
   readonly ref: string;
 }
 
-/** What a build has of other builds that it depends on, by the name of its context. */
-export type LinkedInputs = ReadonlyMap<string, LinkedInput>;
-
-/** The result of a build, as another build's context. */
-export interface LinkedInput {
-  readonly definition: Definition | undefined;
-  readonly metadata: Readonly<Record<string, Uint8Array>>;
-}
-
 /** Hooks of a caller that runs several builds that depend on each other. */
 export interface BuildLinks {
-  /** Waits for what this build's `target:` contexts give; names are those of its contexts. */
-  readonly inputs?: () => Promise<LinkedInputs>;
-  /** Called with the result before the build ends; the build stays open until it resolves. */
-  readonly onResult?: (result: Result | undefined, gateway: GatewayClient) => Promise<void>;
+  /** Where to build; resolved by the platforms when absent. */
+  readonly nodes?: readonly ResolvedNode[];
+  /** What this build's `target:` contexts are on a node. */
+  readonly contexts?: (node: ResolvedNode) => readonly LinkedContext[];
+  /** Called with a node's result before the build ends; the build stays open until it resolves. */
+  readonly onResult?: (
+    result: Result | undefined,
+    gateway: GatewayClient,
+    node: ResolvedNode,
+  ) => Promise<void>;
+  /** Shows steps of the client itself. */
+  readonly onClientStatus?: (status: SolveStatus) => void;
   /** The caller tells about builds without an output. */
   readonly silent?: boolean;
   /** Records with one group are of one command. */
   readonly groupRef?: string;
   /** Frontend attributes for directories, by name, that other builds of the command read, too. */
-  readonly sharedDirs?: (client: BuildkitClient, dirs: ReadonlyMap<string, string>) => Map<string, string>;
+  readonly sharedDirs?: (
+    client: BuildkitClient,
+    dirs: ReadonlyMap<string, string>,
+    sharedKey: string,
+  ) => Map<string, string>;
+}
+
+/** The nodes that a request is built on. */
+export function nodesOf(
+  request: BuildRequest,
+  { builder, signal, onStatus }: Pick<BuildEnvironment, "builder" | "signal" | "onStatus">,
+): Promise<ResolvedNode[]> {
+  const platforms = request.platforms.map((text) => parsePlatform(text));
+  return resolveNodes(builder.nodes, platforms, { signal, onStatus });
 }
 
 /** Resolves nodes for a request, then builds on them. */
@@ -87,27 +101,70 @@ export async function runBuild(
   environment: BuildEnvironment,
   links: BuildLinks = {},
 ): Promise<BuildOutcome> {
-  const { builder, signal, onStatus } = environment;
+  const { builder } = environment;
   if (!builder.isEmbedded) environment.registry.store.touch(builder.name);
   const outputs = prepareOutputs(request, environment.rules);
-  const nodes = await resolveNodes(
-    builder.nodes,
-    request.platforms.map((text) => parsePlatform(text)),
-    {
-      signal,
-      onStatus,
-    },
-  );
-  if (nodes.length > 1) checkMultiNode(outputs);
-  const outcomes = await Promise.all(
+  const nodes = links.nodes ?? (await nodesOf(request, environment));
+  const spansNodes = nodes.length > 1;
+  if (spansNodes) prepareNodePush(outputs.filter(({ type }) => type !== "image"));
+  const stop = new AbortController();
+  const signal = AbortSignal.any([environment.signal, stop.signal]);
+  const outcomes = await allOf(
     nodes.map((node) =>
       runOnNode(
         { ...request, platforms: node.platforms.map(formatPlatform) },
-        { ...environment, node, outputs, spansNodes: nodes.length > 1, links },
+        { ...environment, signal, node, outputs: outputs.map(copyOf), spansNodes, links },
       ),
     ),
+    () => stop.abort(new BuildError("canceled", "context canceled")),
   );
-  return outcomes[0] as BuildOutcome;
+  if (!spansNodes) return outcomes[0] as BuildOutcome;
+  return merged(outcomes, request, {
+    ...environment,
+    onStatus: links.onClientStatus ?? environment.onStatus,
+  });
+}
+
+/** Waits for all; the first failure stops the others and is what is thrown. */
+async function allOf<T>(work: readonly Promise<T>[], stop: () => void): Promise<T[]> {
+  let failure: { readonly error: unknown } | undefined;
+  const results = await Promise.allSettled(
+    work.map((one) =>
+      one.catch((error: unknown) => {
+        failure ??= { error };
+        stop();
+        throw error;
+      }),
+    ),
+  );
+  if (failure) throw failure.error;
+  return results.map((result) => (result as PromiseFulfilledResult<T>).value);
+}
+
+/** Exporters' attributes differ from node to node. */
+function copyOf(output: PreparedOutput): PreparedOutput {
+  return { ...output, attrs: new Map(output.attrs) };
+}
+
+/** What several nodes gave: an index of what they pushed, else what the first one says. */
+async function merged(
+  outcomes: readonly NodeOutcome[],
+  request: BuildRequest,
+  environment: BuildEnvironment,
+): Promise<BuildOutcome> {
+  const first = outcomes[0] as NodeOutcome;
+  if (first.push.names === "") return first;
+  const { mergeNodes } = await import("./merge-nodes.ts");
+  const { annotations } = request;
+  const { registry, onStatus, signal } = environment;
+  const responses = outcomes.map(({ response }) => response);
+  const digest = await mergeNodes(responses, { push: first.push, annotations, registry, onStatus, signal });
+  return digest === undefined ? first : { ...first, response: new Map([["containerimage.digest", digest]]) };
+}
+
+/** What one node gave, and what it pushed. */
+interface NodeOutcome extends BuildOutcome {
+  readonly push: NodePush;
 }
 
 interface NodeBuild extends BuildEnvironment {
@@ -117,7 +174,7 @@ interface NodeBuild extends BuildEnvironment {
   readonly links: BuildLinks;
 }
 
-async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<BuildOutcome> {
+async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<NodeOutcome> {
   const { env, node, signal } = build;
   const [caps, inputs] = await Promise.all([
     probeCaps(node),
@@ -130,10 +187,14 @@ async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<Build
   const facts = { caps, proxyArgs: build.registry.proxyArgs() };
   const solve = solveAttrs(request, facts, { env, spansNodes: build.spansNodes });
   await addInputAttrs(solve, inputs, { ...build, request });
-  const sharedDirs = build.links.sharedDirs?.(node.client, inputs.dirs) ?? [];
+  const salt = build.registry.store.config.nodeIdentifier();
+  const sharedKey = inputs.sharedKey === "" ? "" : `${inputs.sharedKey}:${salt}`;
+  const sharedDirs = build.links.sharedDirs?.(node.client, inputs.dirs, sharedKey) ?? [];
   for (const [key, value] of sharedDirs) solve.attrs.set(key, value);
+  await addLinkedContexts(build.links.contexts?.(node) ?? [], solve.attrs, inputs.definitions);
   const wanted = defaultOutputs(build.outputs, request, build);
   const outputs = finishOutputs(wanted, request, { caps, env });
+  const push = build.spansNodes ? prepareNodePush(outputs) : { names: "", insecure: false };
   const caches = prepareCaches(request, { caps, env });
   const ref = newId();
   const session = await createBuildSession({
@@ -142,8 +203,7 @@ async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<Build
     caches,
     secrets: prepareSecrets(request.secrets, env),
     ssh: request.ssh.length === 0 && inputs.usesGitSsh ? [{ id: "default", paths: [] }] : request.ssh,
-    sharedKey:
-      inputs.sharedKey === "" ? "" : `${inputs.sharedKey}:${build.registry.store.config.nodeIdentifier()}`,
+    sharedKey,
     dockerConfig: build.registry.dockerConfig,
     configDir: build.registry.store.config.path,
     env,
@@ -159,7 +219,7 @@ async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<Build
     const policy = readSourcePolicy(env);
     result = await node.client.solve({
       ref,
-      drive: (gateway) => drive(gateway, { request, solve, links: build.links, inputs }),
+      drive: (gateway) => drive(gateway, { request, solve, inputs, build }),
       frontendAttrs: Object.fromEntries(solve.attrs),
       exporters: outputs.map(({ type, attrs }) => ({ type, attrs: Object.fromEntries(attrs) })),
       cacheImports: session.cacheImports,
@@ -175,7 +235,7 @@ async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<Build
   } catch (error) {
     throw withMissingFileHint(error, { inputs, request });
   }
-  return finishOutcome(result, { build, request, outputs, inputs });
+  return { ...(await finishOutcome(result, { build, request, outputs, inputs })), push };
 }
 
 async function finishOutcome(
@@ -220,19 +280,14 @@ async function drive(
   parts: {
     readonly request: BuildRequest;
     readonly solve: SolveAttrs;
-    readonly links: BuildLinks;
     readonly inputs: BuildInputs;
+    readonly build: NodeBuild;
   },
 ): Promise<Result | undefined> {
-  const { request, solve, links } = parts;
+  const { request, solve } = parts;
+  const { links, node } = parts.build;
   const options = Object.fromEntries(solve.attrs);
   const inputs: Record<string, Definition> = Object.fromEntries(parts.inputs.definitions);
-  for (const [name, input] of (await links.inputs?.()) ?? []) {
-    options[`context:${name}`] = `input:${name}`;
-    if (input.definition !== undefined) inputs[name] = input.definition;
-    const metadata = linkedMetadata(input);
-    if (metadata !== undefined) options[`input-metadata:${name}`] = metadata;
-  }
   if (request.call) {
     const caps = options["frontend.caps"];
     options["frontend.caps"] = [...(caps ? [caps] : []), "moby.buildkit.frontend.subrequests+forward"].join(
@@ -252,17 +307,8 @@ async function drive(
     );
     callMetadata.set(request, new Map(entries));
   }
-  await links.onResult?.(result, gateway);
+  await links.onResult?.(result, gateway, node);
   return result;
-}
-
-/** The image config of a linked build, as the frontend wants it beside the definition. */
-function linkedMetadata(input: LinkedInput): string | undefined {
-  const entries = Object.entries(input.metadata);
-  if (entries.length === 0) return undefined;
-  return JSON.stringify(
-    Object.fromEntries(entries.map(([key, value]) => [key, Buffer.from(value).toString("base64")])),
-  );
 }
 
 const capsOfNode = new WeakMap<object, Promise<ReadonlySet<string>>>();
@@ -315,17 +361,6 @@ function warnWithoutOutput(request: BuildRequest, build: NodeBuild): void {
   build.warn(
     `No output specified with ${build.builder.driver} driver. Build result will only remain in the build cache. To push result image into registry use --push or to load image into docker use --load`,
   );
-}
-
-function checkMultiNode(outputs: readonly PreparedOutput[]): void {
-  for (const { type, attrs } of outputs) {
-    if (type === "oci" || type === "tar") {
-      throw new BuildError("unimplemented", `${type} for multi-node builds currently not supported`);
-    }
-    if (type === "image" && attrs.get("push") === "true") {
-      throw new BuildError("unimplemented", "pushing what several nodes built isn't supported by kiln yet");
-    }
-  }
 }
 
 function savePlace(request: BuildRequest, build: NodeBuild, ref: string): void {

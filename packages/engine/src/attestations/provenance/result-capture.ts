@@ -99,14 +99,20 @@ export function bridgeRequest(bridge: JobBridge, capture: Capture | undefined): 
   return { ...own, request: { ...own.request, root } };
 }
 
+/** What was found out about requests' inputs while the builds that they came from were still running. */
+const knownInputs = new WeakMap<object, ReadonlyMap<string, RequestRecord>>();
+
 function inputRecords(
   bridge: JobBridge,
   request: NonNullable<JobBridge["request"]>,
 ): ReadonlyMap<string, RequestRecord> {
+  const known = knownInputs.get(request);
+  if (known !== undefined) return known;
   const records = new Map<string, RequestRecord>();
   for (const [name, definition] of request.frontendInputs) {
     const record = bridge.host.requests?.find(definition);
     if (record !== undefined) records.set(name, record);
   }
+  knownInputs.set(request, records);
   return records;
 }
