@@ -6,6 +6,9 @@ import {
   type BakeOutcome,
   type BakePlan,
   type BuildRequest,
+  ejectPlan,
+  graphSvg,
+  moduleDeclarations,
   readBake,
   readDefinition,
 } from "@kiln/bake";
@@ -27,10 +30,11 @@ import { parseCall } from "../build/parse-options.ts";
 import { envBool, localPlatform } from "../build/request-from-flags.ts";
 import { StdinSource } from "../build/stdin-source.ts";
 import type { CommandBody, CommandContext } from "../command/command.ts";
-import { type FlagSpec, type FlagValues, usageError } from "../command/flags.ts";
+import type { FlagSpec } from "../command/flags.ts";
 import { kilndCommand } from "../kilnd-command.ts";
 import { Printer } from "../printer.ts";
 import { askForEntitlements } from "./ask-entitlements.ts";
+import { definitionPermissions } from "./evaluate-definition.ts";
 import { type Jobs, parseJobs } from "./jobs.ts";
 import {
   type BakeArguments,
@@ -39,6 +43,7 @@ import {
   parseBakeArguments,
 } from "./load-definition.ts";
 import { StatusMerger } from "./prefix-status.ts";
+import { type Question, questionFlags, questionOf } from "./questions.ts";
 import { runTargets, type TargetResults } from "./run-targets.ts";
 
 const list = (name: string, usage: string, short?: string): FlagSpec => ({
@@ -55,6 +60,7 @@ export const bakeCommand: CommandBody = {
   maxArgs: Number.POSITIVE_INFINITY,
   flags: [
     ...commonBuildFlags,
+    ...questionFlags,
     list("allow", "Allow build to access specified resources"),
     list("file", "Build definition file", "f"),
     {
@@ -64,7 +70,6 @@ export const bakeCommand: CommandBody = {
       usage:
         'Number of targets built at a time, and how failures count ("fail-fast", "defer-error", "defer-output")',
     },
-    { name: "list", kind: "string", usage: "List targets or variables" },
     { name: "list-targets", kind: "bool", hidden: true, usage: "List available targets" },
     { name: "list-variables", kind: "bool", hidden: true, usage: "List defined variables" },
     { name: "load", kind: "bool", usage: 'Shorthand for "--set=*.output=type=docker". Conditional.' },
@@ -72,7 +77,6 @@ export const bakeCommand: CommandBody = {
       "policy",
       'Global policy evaluation options (format: "[disabled=true|false][,strict=true|false][,log-level=level]")',
     ),
-    { name: "print", kind: "bool", usage: "Print the options without building" },
     { name: "provenance", kind: "string", usage: 'Shorthand for "--set=*.attest=type=provenance"' },
     { name: "push", kind: "bool", usage: 'Shorthand for "--set=*.output=type=registry". Conditional.' },
     { name: "sbom", kind: "string", usage: 'Shorthand for "--set=*.attest=type=sbom"' },
@@ -84,29 +88,33 @@ export const bakeCommand: CommandBody = {
 
 async function runBake(ctx: CommandContext): Promise<number> {
   const { flags, terminal } = ctx;
-  const listing = listRequest(flags);
-  if (flags.bool("print") && listing !== "") throw usageError("--print and --list are mutually exclusive");
+  const question = questionOf(flags);
+  if (question.kind === "types") {
+    terminal.stdout.write(moduleDeclarations());
+    return 0;
+  }
   const given = parseBakeArguments(ctx.args);
   const jobs = parseJobs(flags.string("jobs"));
-  const builds = !flags.bool("print") && listing === "";
   const registry = new BuilderRegistry(terminal.env, kilndCommand(terminal.env));
-  const builder = builds || given.url !== "" ? registry.find(flags.string("builder")) : undefined;
+  const builder =
+    question.kind === "build" || given.url !== "" ? registry.find(flags.string("builder")) : undefined;
   const printer = newPrinter(ctx, builder);
   try {
     const host = nodeBakeHost({ cwd: terminal.cwd(), env: terminal.env, localPlatform: localPlatform() });
-    const definition = await loadDefinition(ctx, { host, printer, builder, url: given.url });
+    const { permissions, others: allow } = definitionPermissions(flags.list("allow"));
+    const definition = await loadDefinition(ctx, { host, printer, builder, url: given.url, permissions });
     const { files } = definition;
-    const options = bakeOptions(ctx, given, definition);
-    if (listing !== "") {
+    const options = { ...bakeOptions(ctx, given, definition), allow };
+    if (question.kind === "list") {
       const read = unwrap<BakeDefinition>(readDefinition(files, host, options), printer, ctx);
       printer.end();
-      terminal.stdout.write(read.list(listing));
+      terminal.stdout.write(read.list(question.request));
       return 0;
     }
     const plan = unwrap<BakePlan>(readBake(files, host, options), printer, ctx);
-    if (!builds || builder === undefined) {
+    if (question.kind !== "build" || builder === undefined) {
       printer.end();
-      terminal.stdout.write(withNewline(plan.print()));
+      terminal.stdout.write(withNewline(answerOf(question, plan)));
       return 0;
     }
     return await build(ctx, {
@@ -128,10 +136,11 @@ function withNewline(text: string): string {
   return text.endsWith("\n") ? text : `${text}\n`;
 }
 
-function listRequest(flags: FlagValues): string {
-  if (flags.bool("list-targets")) return "targets";
-  if (flags.bool("list-variables")) return "variables";
-  return flags.string("list");
+function answerOf(question: Question, plan: BakePlan): string {
+  if (question.kind === "keys" || question.kind === "changes")
+    throw new BuildError("unimplemented", "keys aren't supported by kiln yet");
+  if (question.kind === "eject") return ejectPlan(plan, question.format);
+  return question.kind === "graph" ? graphSvg(plan.graph()) : plan.print();
 }
 
 function newPrinter(ctx: CommandContext, builder: Builder | undefined): Printer {
@@ -158,7 +167,6 @@ function bakeOptions(ctx: CommandContext, given: BakeArguments, definition: Load
     ...(definition.remote === undefined ? {} : { remote: definition.remote }),
     set: flags.list("set"),
     vars: flags.list("var"),
-    allow: flags.list("allow"),
     push: flags.bool("push"),
     load: flags.bool("load"),
     call,

@@ -12,6 +12,12 @@ import { isRemoteUrl } from "../build/remote-url.ts";
 import { StdinSource } from "../build/stdin-source.ts";
 import type { CommandContext } from "../command/command.ts";
 import type { Printer } from "../printer.ts";
+import {
+  type DefinitionPermissions,
+  evaluateDefinitions,
+  isTypedDefinition,
+  TYPED_DEFINITION,
+} from "./evaluate-definition.ts";
 
 const MAX_STDIN_BYTES = 16 << 20;
 const CWD = "cwd://";
@@ -48,10 +54,34 @@ export interface LoadOptions {
   /** Where a URL is fetched; local files need none. */
   readonly builder: Builder | undefined;
   readonly url: string;
+  /** For definitions that are programs. */
+  readonly permissions: DefinitionPermissions;
 }
 
-/** Reads everything that `-f` and the URL name. With a URL only `-f cwd://…` are files of this machine. */
+/**
+ * Reads everything that `-f` and the URL name, and evaluates what of it is a program. With a URL only `-f cwd://…` are
+ * files of this machine. When nothing is named, Buildx's usual names come first: `kiln.bake.ts` counts if none of them
+ * is there.
+ */
 export async function loadDefinition(ctx: CommandContext, options: LoadOptions): Promise<LoadedDefinition> {
+  const loaded = await readDefinitionFiles(ctx, options);
+  const { host, printer, permissions } = options;
+  const names = loaded.files.map(({ name }) => name).filter(isTypedDefinition);
+  if (names.length === 0) return loaded;
+  const files = await asVertex(`[internal] evaluate ${names.join(", ")}`, printer.update, () =>
+    evaluateDefinitions(loaded.files, host, {
+      permissions,
+      vars: ctx.flags.list("var"),
+      onOutput: (text) => {
+        if (text !== "") printer.warn(`${names.join(", ")} printed:\n${text.trimEnd()}`);
+      },
+      signal: ctx.signal,
+    }),
+  );
+  return { ...loaded, files };
+}
+
+async function readDefinitionFiles(ctx: CommandContext, options: LoadOptions): Promise<LoadedDefinition> {
   const { host, printer, builder, url } = options;
   const given = ctx.flags.list("file");
   const fromEnv = given.length === 0 ? filesFromEnvironment(host) : undefined;
@@ -85,6 +115,7 @@ async function readLocal(
   return asVertex(`[internal] load local bake definitions${where}`, printer.update, (report) => {
     const startedMs = Date.now();
     const files = readBakeFiles(names, host, () => stdin);
+    if (names.length === 0) addTyped(files, host, printer);
     for (const { name, data } of files) {
       const size = BigInt(data.length);
       const id = `reading ${name === "-" ? "from stdin" : name}`;
@@ -92,4 +123,18 @@ async function readLocal(
     }
     return Promise.resolve(files);
   });
+}
+
+/** `kiln.bake.ts` is read when no file with one of Buildx's names is there. */
+function addTyped(files: BakeFile[], host: BakeHost, printer: Printer): void {
+  if (host.stat(TYPED_DEFINITION)?.kind !== "file") return;
+  const [first] = files;
+  if (first === undefined) {
+    const data = host.readFile(TYPED_DEFINITION);
+    if (data !== undefined) files.push({ name: TYPED_DEFINITION, data });
+  } else {
+    printer.warn(
+      `${TYPED_DEFINITION} is not read because ${first.name} is there; name it with -f ${TYPED_DEFINITION}`,
+    );
+  }
 }
