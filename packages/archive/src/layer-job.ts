@@ -71,6 +71,26 @@ export async function runLayerJob(
   job: LayerJob,
   ctx: LayerJobContext,
 ): Promise<ApplyResult | LayerBlob | HashResult> {
+  try {
+    return await doJob(job, ctx);
+  } catch (error) {
+    throw isFullDisk(error) ? fullDisk(job, error) : error;
+  }
+}
+
+function isFullDisk(error: unknown): boolean {
+  return error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "EDQUOT");
+}
+
+/** Node's own message doesn't say what was being written. */
+function fullDisk(job: LayerJob, cause: unknown): BuildError {
+  const what =
+    job.kind === "apply" ? `failed to extract layer ${job.layer ?? job.file}` : "failed to write layer";
+  const where = job.kind === "apply" ? job.dir : job.kind === "hash" ? job.file : job.output;
+  return new BuildError("resource_exhausted", `${what}: write ${where}: no space left on device`, { cause });
+}
+
+async function doJob(job: LayerJob, ctx: LayerJobContext): Promise<ApplyResult | LayerBlob | HashResult> {
   switch (job.kind) {
     case "apply":
       return await apply(job, ctx);

@@ -125,6 +125,7 @@ function createRouter(
       sessions: at.sessions,
       history: at.history,
       leases: at.store.leases,
+      reserve: at.store.reserve,
       afterBuild: () => at.collector.schedule(),
       busy: () => at.idle.hold(),
     }),

@@ -96,8 +96,13 @@ export class CacheManager implements RefManager, RefOwner {
     }
     await snapshotter.prepare(id, below?.state.snapshot);
     const state = this.#state("layer", below ? [below.id] : [], opts);
-    const record = records.add(id, { ...state, mutable: true, snapshot: id });
-    return new MutableHandle(this, record);
+    try {
+      const record = records.add(id, { ...state, mutable: true, snapshot: id });
+      return new MutableHandle(this, record);
+    } catch (error) {
+      await snapshotter.remove(id);
+      throw error;
+    }
   }
 
   async getMutable(id: string): Promise<MutableRef> {
@@ -111,7 +116,12 @@ export class CacheManager implements RefManager, RefOwner {
       throw new BuildError("failed_precondition", `cache record ${id}: ${LOCKED}`);
     }
     const handle = new MutableHandle(this, record);
-    if (equal) await this.pruner.remove(equal);
+    try {
+      if (equal) await this.pruner.remove(equal);
+    } catch (error) {
+      await handle.release();
+      throw error;
+    }
     return handle;
   }
 

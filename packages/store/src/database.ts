@@ -19,6 +19,8 @@ export interface DatabaseOptions {
    * power failure may undo the last ones, in order. `full`: it is on disk when it returns.
    */
   readonly synchronous?: "full" | "normal";
+  /** Called before rows are removed: a note of that needs room, too, when the disk is full. */
+  readonly beforeRemoval?: () => void;
 }
 
 /**
@@ -30,6 +32,7 @@ export class Database implements Disposable {
   readonly #statements = new Map<string, StatementSync>();
   readonly #full: boolean;
   readonly #path: string;
+  readonly #beforeRemoval: (() => void) | undefined;
   #depth = 0;
   #closed = false;
 
@@ -39,6 +42,7 @@ export class Database implements Disposable {
     this.#db = new DatabaseSync(path);
     this.#full = opts.synchronous === "full";
     this.#path = path;
+    this.#beforeRemoval = opts.beforeRemoval;
     try {
       this.#setUp();
     } catch (error) {
@@ -97,6 +101,7 @@ export class Database implements Disposable {
   run(sql: string, ...params: readonly SqlValue[]): number {
     // SQLite takes a whole transaction back when the disk is full: what is left of it must not go on alone.
     if (this.#depth > 0 && !this.#db.isTransaction) throw this.#lost();
+    if (sql.startsWith("DELETE")) this.#beforeRemoval?.();
     try {
       return Number(this.#prepare(sql).run(...params).changes);
     } catch (error) {

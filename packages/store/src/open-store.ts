@@ -47,6 +47,8 @@ export interface Store extends AsyncDisposable {
   readonly snapshotter: Snapshotter;
   readonly refs: RefManager;
   readonly layers: LayerPool;
+  /** Room for notes about removals on a full disk. */
+  readonly reserve: SpaceReserve;
 }
 
 /**
@@ -62,7 +64,7 @@ export async function openStore(opts: StoreOptions): Promise<Store> {
   const diskStat = () => diskSpace(root);
   const reserve = new SpaceReserve(join(root, "reserve"), () => diskStat().freeBytes);
   reserve.release();
-  const db = undo.use(openDatabase(opts));
+  const db = undo.use(openDatabase(opts, reserve));
   const layers = opts.layers ?? undo.use(new LayerPool());
   const trees = undo.use(new TreePool());
   const content = new FileContentStore(join(root, "content"), db, { clock });
@@ -103,14 +105,19 @@ export async function openStore(opts: StoreOptions): Promise<Store> {
     snapshotter,
     refs: manager,
     layers,
+    reserve,
     [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
   };
 }
 
 /** A database that is damaged is put aside: what it knew was a cache. */
-function openDatabase(opts: StoreOptions): Database {
+function openDatabase(opts: StoreOptions, reserve: SpaceReserve): Database {
   const path = join(opts.root, "kiln.db");
-  const open = (): Database => new Database(path, opts.synchronous ? { synchronous: opts.synchronous } : {});
+  const open = (): Database =>
+    new Database(path, {
+      beforeRemoval: () => reserve.release(),
+      ...(opts.synchronous ? { synchronous: opts.synchronous } : {}),
+    });
   try {
     return open();
   } catch (error) {

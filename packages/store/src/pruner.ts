@@ -87,8 +87,17 @@ export class Pruner {
       if (content.has(desc.digest)) size += content.info(desc.digest).sizeBytes;
     }
     const unchanged = idle && record.mountings === mountings && record.state.snapshot === snapshot;
-    if (!record.dead && unchanged) records.update(record, { size });
+    if (!record.dead && unchanged) this.#rememberSize(record, size);
     return size;
+  }
+
+  /** A size that can't be noted (a full disk) is found out again the next time. */
+  #rememberSize(record: CacheRecord, size: number): void {
+    try {
+      this.#deps.records.update(record, { size });
+    } catch (error) {
+      if (!isBuildError(error, "resource_exhausted")) throw error;
+    }
   }
 
   /** See `RefManager.prune`. */
@@ -103,7 +112,6 @@ export class Pruner {
     await before;
     const { reserve } = this.#deps;
     try {
-      reserve?.release();
       for (const rule of rules) await this.#pruneRule(rule, onRecord, signal);
       await this.collectContent();
     } finally {

@@ -97,8 +97,10 @@ abstract class Handle {
   }
 
   setCachePolicy(cachePolicy: CachePolicy): void {
-    if (this.record.state.cachePolicy !== cachePolicy)
-      this.owner.deps.records.update(this.record, { cachePolicy });
+    if (this.record.state.cachePolicy === cachePolicy) return;
+    // What isn't to be retained goes with its handle: that has to be possible on a full disk.
+    if (cachePolicy === "default") this.owner.deps.reserve?.release();
+    this.owner.deps.records.update(this.record, { cachePolicy });
   }
 
   async size(): Promise<number> {

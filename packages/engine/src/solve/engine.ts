@@ -213,13 +213,23 @@ export class Engine {
     } finally {
       try {
         await bridge.endImports();
-        if (request.internal) job.closeProgress();
-        else await this.#parts.observer.completed(build, end);
+        await this.#record(build, end);
       } finally {
         end.exports?.release();
         for (const ref of result === undefined ? [] : eachRef(result)) await ref.release();
       }
     }
+  }
+
+  /** Why a build failed matters more than that this couldn't be recorded. */
+  async #record(build: ObservedBuild, end: BuildEnd): Promise<void> {
+    if (build.request.internal) {
+      build.job.closeProgress();
+      return;
+    }
+    const recorded = this.#parts.observer.completed(build, end);
+    if (end.error === undefined) await recorded;
+    else await recorded.catch((error: unknown) => this.#parts.onWarning(error, "record of the build"));
   }
 
   #setValues(job: Job<LlbOp, OpResult>, request: SolveRequest, compatibilityVersion: number): void {

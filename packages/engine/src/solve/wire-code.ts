@@ -11,6 +11,7 @@ const HIDDEN: ReadonlySet<ErrorCode> = new Set([
   "not_found",
   "already_exists",
   "permission_denied",
+  "resource_exhausted",
   "failed_precondition",
   "aborted",
   "out_of_range",

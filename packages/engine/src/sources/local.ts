@@ -156,9 +156,12 @@ class LocalInstance implements SourceInstance {
       }
     } catch (error) {
       // what is there now is of no known state: the next transfer starts afresh
-      mutable.setCachePolicy("default");
-      await this.#host.hasher.forget(state);
-      await mutable.release();
+      try {
+        mutable.setCachePolicy("default");
+        await this.#host.hasher.forget(state);
+      } finally {
+        await mutable.release();
+      }
       throw error;
     }
     const ref = await mutable.commit();

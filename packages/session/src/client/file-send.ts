@@ -83,6 +83,7 @@ async function receiveDir(
   const gid = process.getgid?.() ?? 0;
   await receiveTree(call.as(packetCodec), target.dir, {
     merge: !mirror,
+    whole: true,
     differ: mirror ? "none" : "metadata",
     signal: ctx.signal,
     filter: (_path: string, stat: Stat) => {

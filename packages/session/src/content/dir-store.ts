@@ -2,7 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { BuildError } from "@kiln/base";
+import { BuildError, wrapError } from "@kiln/base";
 import type { BlobIngest, BlobIngestStatus, BlobStore, StoredBlob } from "./blob-store.ts";
 
 /**
@@ -134,13 +134,15 @@ class FileIngest implements BlobIngest {
   updatedAt: Date;
   offset = 0;
   readonly #file: FileHandle;
+  readonly #path: string;
   readonly #owner: IngestOwner;
   #hash: Hash = createHash("sha256");
   #closed = false;
 
-  private constructor(ref: string, file: FileHandle, owner: IngestOwner) {
+  private constructor(ref: string, at: { file: FileHandle; path: string }, owner: IngestOwner) {
     this.ref = ref;
-    this.#file = file;
+    this.#file = at.file;
+    this.#path = at.path;
     this.#owner = owner;
     this.startedAt = new Date();
     this.updatedAt = this.startedAt;
@@ -149,7 +151,7 @@ class FileIngest implements BlobIngest {
   /** Opens what was written under this ref before, hashing it again. */
   static async open(path: string, ref: string, owner: IngestOwner): Promise<FileIngest> {
     const file = await open(path, "a+", 0o644);
-    const ingest = new FileIngest(ref, file, owner);
+    const ingest = new FileIngest(ref, { file, path }, owner);
     for await (const chunk of file.createReadStream({ start: 0, autoClose: false })) {
       ingest.#hash.update(chunk as Buffer);
       ingest.offset += (chunk as Buffer).length;
@@ -162,8 +164,12 @@ class FileIngest implements BlobIngest {
   }
 
   async write(data: Uint8Array): Promise<void> {
-    for (let at = 0; at < data.length; ) {
-      at += (await this.#file.write(data, at, data.length - at)).bytesWritten;
+    try {
+      for (let at = 0; at < data.length; ) {
+        at += (await this.#file.write(data, at, data.length - at)).bytesWritten;
+      }
+    } catch (error) {
+      throw wrapError(error, `failed to write ${this.#path}`);
     }
     this.#hash.update(data);
     this.offset += data.length;

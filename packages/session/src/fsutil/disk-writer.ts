@@ -54,14 +54,23 @@ export class DiskWriter implements Disposable {
   readonly #open: OpenDir[] = [];
   readonly #dirTimes = new Map<string, Stat>();
   readonly #touched = new Set<string>();
+  readonly #whole: boolean;
+  /** Names under which files lie until they are complete, by their paths. */
+  readonly #unfinished = new Map<string, string>();
+  /** Links that are made when the file that they lead to is complete, by its path. */
+  readonly #waitingLinks = new Map<string, { readonly path: string; readonly stat: Stat }[]>();
   readonly #uid = process.geteuid?.() ?? -1;
   readonly #gid = process.getegid?.() ?? -1;
   readonly #umask = process.umask();
   readonly #rootInheritsGroup: boolean;
 
-  /** Throws when `root` can't be opened. */
-  constructor(root: string) {
+  /**
+   * Throws when `root` can't be opened. With `whole`, a file is seen under its name only once it is complete, and what
+   * stood there before stays until then.
+   */
+  constructor(root: string, opts: { readonly whole?: boolean } = {}) {
     this.#root = new RootedFs(root);
+    this.#whole = opts.whole ?? false;
     this.#rootInheritsGroup = inheritsGroup(this.#root.fd);
   }
 
@@ -79,6 +88,13 @@ export class DiskWriter implements Disposable {
    */
   put(path: string, stat: Stat, opts: { readonly isNew?: boolean } = {}): number | undefined {
     const place = this.#place(path);
+    if (this.#whole && isGoRegular(stat.mode) && stat.linkname === "")
+      return this.#putWhole(path, place, stat);
+    if (isGoRegular(stat.mode) && this.#unfinished.has(stat.linkname)) {
+      const waiting = this.#waitingLinks.get(stat.linkname) ?? [];
+      this.#waitingLinks.set(stat.linkname, [...waiting, { path, stat }]);
+      return undefined;
+    }
     if (opts.isNew && isGoRegular(stat.mode) && stat.linkname === "") {
       const fd = this.#tryMakeFile(place, stat);
       if (fd !== undefined) {
@@ -111,6 +127,19 @@ export class DiskWriter implements Disposable {
     return fd;
   }
 
+  #putWhole(path: string, place: Place, stat: Stat): number {
+    this.#touch(path);
+    const old = tryStatAt(place.dirFd, place.name);
+    if (old && isDirectory(old)) {
+      this.#closeBelow(path);
+      removeTreeAt(place.dirFd, place.name);
+    }
+    const name = temporaryName();
+    const fd = this.#makeFile({ dirFd: place.dirFd, name }, stat);
+    this.#unfinished.set(path, name);
+    return fd;
+  }
+
   /** Notes that an unchanged directory is there, so that its time can be put right at the end. */
   keepDir(path: string, stat: Stat): void {
     this.#dirTimes.set(path, stat);
@@ -118,7 +147,8 @@ export class DiskWriter implements Disposable {
 
   /** Opens a file that {@link put} made, again for writing. */
   reopen(path: string): number {
-    const { dirFd, name } = this.#place(path);
+    const { dirFd, name: finalName } = this.#place(path);
+    const name = this.#unfinished.get(path) ?? finalName;
     try {
       return openAt(dirFd, name, O.WRONLY | O.NOFOLLOW);
     } catch (error) {
@@ -131,7 +161,7 @@ export class DiskWriter implements Disposable {
   }
 
   /** Finishes a file after its contents: closes it and sets its time (and mode: writing clears setuid). */
-  finishFile(fd: number, stat: Stat): void {
+  finishFile(path: string, fd: number, stat: Stat): void {
     try {
       if (stat.mode & (GoMode.SETUID | GoMode.SETGID) || (stat.mode & 0o200) === 0)
         chmodFd(fd, goPermissions(stat.mode));
@@ -139,6 +169,14 @@ export class DiskWriter implements Disposable {
     } finally {
       closeSync(fd);
     }
+    const temporary = this.#unfinished.get(path);
+    if (temporary === undefined) return;
+    const { dirFd, name } = this.#place(path);
+    renameAt({ fd: dirFd, path: temporary }, { fd: dirFd, path: name });
+    this.#unfinished.delete(path);
+    const links = this.#waitingLinks.get(path) ?? [];
+    this.#waitingLinks.delete(path);
+    for (const link of links) this.put(link.path, link.stat);
   }
 
   /** Writes a whole file at the top, replacing whatever is there. */
@@ -165,8 +203,19 @@ export class DiskWriter implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    for (const [path, name] of this.#unfinished) this.#drop(path, name);
+    this.#unfinished.clear();
     for (const { fd } of this.#open.splice(0)) closeSync(fd);
     this.#root[Symbol.dispose]();
+  }
+
+  /** Takes what was written of a file away; its directory may be gone already. */
+  #drop(path: string, name: string): void {
+    try {
+      removeTreeAt(this.#place(path).dirFd, name);
+    } catch (error) {
+      if (!isErrno(error, "ENOENT", "ENOTDIR", "ELOOP")) throw error;
+    }
   }
 
   #touch(path: string): void {

@@ -1,5 +1,7 @@
 import { closeSync } from "node:fs";
-import { BuildError, errorMessage } from "@kiln/base";
+import { join } from "node:path";
+import { BuildError, errorMessage, wrapError } from "@kiln/base";
+import { isErrno } from "@kiln/sys";
 import { DiskWriter, writeAll } from "./disk-writer.ts";
 import { isGoDir, isGoRegular } from "./mode.ts";
 import { compareWirePaths } from "./order.ts";
@@ -37,6 +39,8 @@ export interface ReceiveOptions {
   readonly differ?: Differ | undefined;
   /** Adds to what is there: nothing is compared or removed. */
   readonly merge?: boolean | undefined;
+  /** Files appear, and replace older ones, only once they are complete. */
+  readonly whole?: boolean | undefined;
   /** May change an entry before it is written (and compared); false leaves it out. */
   readonly filter?: ((path: string, stat: Stat) => boolean) | undefined;
   /**
@@ -97,6 +101,7 @@ class Receiver {
   failedBySender = false;
   readonly #stream: PacketStream;
   readonly #opts: ReceiveOptions;
+  readonly #dest: string;
   readonly #writer: DiskWriter;
   readonly #existing: Iterator<Stat> | undefined;
   readonly #validator = new TreeValidator();
@@ -116,7 +121,8 @@ class Receiver {
   constructor(stream: PacketStream, dest: string, opts: ReceiveOptions) {
     this.#stream = stream;
     this.#opts = opts;
-    this.#writer = new DiskWriter(dest);
+    this.#dest = dest;
+    this.#writer = new DiskWriter(dest, { whole: opts.whole ?? false });
     this.#existing = opts.merge ? undefined : walkTree(new DiskTree(dest));
   }
 
@@ -254,7 +260,7 @@ class Receiver {
   #put(id: number, entry: { stat: Stat; written: Stat; kind: ChangeKind }): void {
     const { stat, written, kind } = entry;
     const { path } = stat;
-    const fd = this.#writer.put(path, written, { isNew: kind === "add" });
+    const fd = this.#writing(path, () => this.#writer.put(path, written, { isNew: kind === "add" }));
     const hasher = this.#opts.hasher?.(stat);
     if (fd === undefined) {
       this.#opts.onChange?.({ kind, path, stat, digest: hasher?.digest() });
@@ -283,18 +289,30 @@ class Receiver {
     const fetch = this.#fetching.get(id);
     if (fetch?.fd === undefined) throw new BuildError("invalid_argument", `invalid file request ${id}`);
     if (data.length > 0) {
-      writeAll(fetch.fd, data);
+      const { fd } = fetch;
+      this.#writing(fetch.path, () => writeAll(fd, data));
       fetch.hasher?.update(data);
       return;
     }
     this.#fetching.delete(id);
-    this.#writer.finishFile(fetch.fd, fetch.written);
+    this.#writer.finishFile(fetch.path, fetch.fd, fetch.written);
     this.#opts.onChange?.({
       kind: fetch.kind,
       path: fetch.path,
       stat: fetch.stat,
       digest: fetch.hasher?.digest(),
     });
+  }
+
+  /** A full disk is told of with the file's path: Node's own message has none. */
+  #writing<T>(path: string, write: () => T): T {
+    try {
+      return write();
+    } catch (error) {
+      throw isErrno(error, "ENOSPC", "EDQUOT", "EIO", "EFBIG")
+        ? wrapError(error, `failed to write ${join(this.#dest, path)}`)
+        : error;
+    }
   }
 
   #onAllSent(): Promise<void> {

@@ -203,6 +203,31 @@ describe("a transfer", () => {
     assert.equal(lstatSync(join(dest, "b")).ino, lstatSync(join(dest, "c")).ino);
     assert.deepEqual(await transfer(sourceOfDir(src, { exclude: ["a"] })), []);
   });
+  test("whole files: what was there stays until the new one is complete, and nothing is left of others", async () => {
+    write("a");
+    write("b", "new b");
+    linkSync(join(src, "b"), join(src, "c"));
+    write("d/e", "new e");
+    write("b", "old b", dest);
+    write("d/e/x", "a directory in the way", dest);
+    const failing = sourceOfDir(src);
+    const broken: TreeSource = {
+      stats: () => failing.stats(),
+      open: (path) => {
+        if (path === "b") throw new Error("can't be read");
+        return failing.open(path);
+      },
+    };
+    const [receiving, sending] = pair();
+    const sent = sendTree(sending, broken).finally(() => sending.end());
+    const received = receiveTree(receiving, dest, { merge: true, whole: true });
+    await Promise.all([assert.rejects(sent, /can't be read/), assert.rejects(received)]);
+    assert.equal(readFileSync(join(dest, "b"), "utf8"), "old b");
+    assert.ok(!look(dest).some((line) => /\.tmp\.|\/c /.test(line)), look(dest).join("\n"));
+    await transfer(sourceOfDir(src), { merge: true, whole: true });
+    assert.deepEqual(look(dest), look(src));
+  });
+
   test("files that are in memory only leave nothing in the file system", async () => {
     const before = process.env.TMPDIR;
     process.env.TMPDIR = src;

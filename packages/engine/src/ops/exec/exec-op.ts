@@ -1,5 +1,5 @@
 import { type ExecOp, type Platform as LlbPlatform, NetMode, SecurityMode } from "@kiln/api/pb";
-import { BuildError, isCanceled, type WireDetail, wrapError } from "@kiln/base";
+import { BuildError, errorMessage, isCanceled, type WireDetail, wrapError } from "@kiln/base";
 import {
   type CdiDeviceInfo,
   type Executor,
@@ -202,7 +202,7 @@ export class ExecOperation implements Op {
       try {
         mounts[mountIndex] = { ref: ref.kind === "mutable" ? await ref.commit() : ref };
       } catch (commitError) {
-        cause = wrapError(cause, `error committing ${ref.id}: ${String(commitError)}`);
+        cause = wrapError(cause, `error committing ${ref.id}: ${errorMessage(commitError)}`);
         await ref.release();
       }
     }
@@ -224,7 +224,7 @@ async function commitOutputs(prepared: PreparedMounts): Promise<OpResult[]> {
     return results;
   } catch (error) {
     for (const { ref } of results) await ref?.release();
-    for (const { ref } of outputs.slice(results.length + 1)) await ref.release();
+    for (const { ref } of outputs.slice(results.length)) await ref.release();
     throw error;
   }
 }
