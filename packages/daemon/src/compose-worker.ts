@@ -194,6 +194,9 @@ async function composeExecutor(
     warn: (text) => log.warn(text),
   });
   const executor = await createOciExecutor({
+    traceSocket: config.traceSocket.path,
+    // as in Docker: a root that is a RAM disk can't be pivoted away from
+    noPivotRoot: (process.env["DOCKER_RAMDISK"] ?? "") !== "",
     root,
     zygote,
     network,

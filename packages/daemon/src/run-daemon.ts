@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { Control } from "@kiln/api/control";
 import { LLBBridge } from "@kiln/api/gateway";
+import { TraceService } from "@kiln/api/otlp";
 import { BuildError, DisposableStore, sleep } from "@kiln/base";
 import { type Engine, gatewayHandlers, recordedProvenance } from "@kiln/engine";
 import { startZygote } from "@kiln/executor";
@@ -19,6 +20,10 @@ import { controlHandlers } from "./control/control-service.ts";
 import { BuildHistory } from "./history/build-history.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import { Logger } from "./log.ts";
+import { exporterFromEnv, exportFailure } from "./tracing/otlp-exporter.ts";
+import { ownResource } from "./tracing/recorded-span.ts";
+import { listenForTraces } from "./tracing/trace-socket.ts";
+import { Tracer } from "./tracing/tracer.ts";
 
 const BUILD_ID = "buildkit-controlapi-buildid";
 /** Describing a finished build may take this long. */
@@ -49,8 +54,13 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
   });
   const parts = undo.use(await composeWorker({ config, sessions, zygote, log }));
   const provenance = loadProvenanceEnvironment(config.provenanceEnvDir);
+  const exporter = exporterFromEnv(process.env, (error) => log.warn(exportFailure(error)));
+  if (exporter !== undefined) undo.use(exporter);
+  const resource = ownResource(basename(process.env["KILN_ARGV0"] ?? "kilnd"), process.env);
+  const tracer = undo.use(new Tracer({ resource, exporter }));
   const history = undo.use(
     new BuildHistory({
+      tracer,
       config: config.history,
       store: parts.store,
       log,
@@ -72,7 +82,9 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
     collector,
     idle,
     health,
+    tracer,
   });
+  undo.use(await listenForTraces(config.traceSocket, tracer, log));
   const listeners: Listener[] = [];
   for (const address of config.addresses)
     listeners.push(await listen(router, listenAddress(address, config)));
@@ -82,7 +94,7 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
   log.info("stopping server");
   health.set("", false);
   for (const listener of listeners) await listener.close();
-  history.stop();
+  await history.stop();
   await router.close({ timeoutMs: STOP_TIMEOUT_MS });
   // Builds whose clients have left may still be taking their steps' mounts away.
   await Promise.race([engine.stop(), sleep(CLEANUP_TIMEOUT_MS)]);
@@ -110,6 +122,7 @@ function createRouter(
     readonly collector: Collector;
     readonly idle: IdleTimer;
     readonly health: HealthStatus;
+    readonly tracer: Tracer;
   },
 ): Router {
   const router = new Router({
@@ -125,7 +138,6 @@ function createRouter(
       sessions: at.sessions,
       history: at.history,
       leases: at.store.leases,
-      reserve: at.store.reserve,
       afterBuild: () => at.collector.schedule(),
       busy: () => at.idle.hold(),
     }),
@@ -141,6 +153,7 @@ function createRouter(
       return engine.gateway.find(id, ctx.signal);
     }),
   );
+  router.add(TraceService, at.tracer.handlers());
   addContentService(router, () => contentView(at.store.content));
   at.health.addTo(router);
   addReflection(router);

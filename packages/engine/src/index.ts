@@ -57,6 +57,7 @@ export { FileRunner } from "./ops/file/file-runner.ts";
 export { groupOf } from "./session-group.ts";
 export { type BridgeHost, JobBridge, type OpenCacheImport } from "./solve/bridge.ts";
 export { type BuildResult, eachRef, mapRefs, type ResultDescriptor } from "./solve/build-results.ts";
+export { JOB_TRACE_PARENT } from "./solve/builder.ts";
 export {
   type BuildEnd,
   type BuildObserver,

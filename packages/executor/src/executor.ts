@@ -71,6 +71,8 @@ export interface ProcessSpec {
   /** Absolute; made inside the root when missing. */
   readonly cwd: string;
   readonly tty: boolean;
+  /** W3C's trace context, for a process that can send traces. */
+  readonly traceParent?: string;
 }
 
 /** The sandbox around the first process. Every field left out has BuildKit's default. */

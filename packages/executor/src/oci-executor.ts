@@ -242,7 +242,11 @@ export class OciExecutor implements Executor {
     }
     const proxied = isProxied(made.network) ? made.network : undefined;
     const own = proxied ? replaceProxyEnv(process.env, proxied.env) : process.env;
-    const env = addTraceSocket(this.#options.traceSocket, own, mounts);
+    const env = addTraceSocket(
+      this.#options.traceSocket,
+      { env: own, traceParent: process.traceParent },
+      mounts,
+    );
     const isHostNetwork = made.network.spec.kind === "host";
     const hostname = sandbox.hostname || DEFAULT_HOSTNAME;
     return {

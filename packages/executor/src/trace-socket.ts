@@ -12,12 +12,14 @@ const TRACE_ENV = [
 /** Lets a step send traces to the daemon's `socket`: returns its environment, and adds the mount to `mounts`. */
 export function addTraceSocket(
   socket: string | undefined,
-  env: readonly string[],
+  process: { readonly env: readonly string[]; readonly traceParent?: string | undefined },
   mounts: PlannedMount[],
 ): readonly string[] {
+  const { env, traceParent } = process;
   if (!socket) return env;
   if (existsSync(socket))
     mounts.push({ kind: "host", dest: TRACE_SOCKET_DEST, source: socket, readonly: true });
   const set = new Set(env.map((entry) => entry.split("=", 1)[0]));
-  return [...env, ...TRACE_ENV.filter(([name]) => !set.has(name)).map(([name, value]) => `${name}=${value}`)];
+  const added = TRACE_ENV.filter(([name]) => !set.has(name)).map(([name, value]) => `${name}=${value}`);
+  return [...env, ...added, ...(traceParent === undefined ? [] : [`TRACEPARENT=${traceParent}`])];
 }

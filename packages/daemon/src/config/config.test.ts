@@ -81,13 +81,23 @@ test("what isn't supported is refused by name, as a flag and in the file", () =>
 });
 
 test("what is set without an effect is told of", () => {
-  const { warnings } = configOf('[otel]\nsocketPath = "/run/otel.sock"\n');
-  assert.match(warnings.join(), /otel-socket-path has no effect/);
   assert.match(
     configOf('[grpc]\ndebugAddress = "127.0.0.1:6060"\n').warnings.join(),
     /debugaddr has no effect/,
   );
   assert.throws(() => configOf('[worker.oci]\nsessionAuthTimeout = "1s"\n'), /sessionAuthTimeout: /);
+});
+
+test("the socket for traces stands beside the default address, or else in the daemon's own folder", () => {
+  assert.deepEqual(configOf("").traceSocket, { path: "/run/buildkit/otel-grpc.sock", isGiven: false });
+  assert.equal(
+    configOf("", "--root", "/r", "--addr", "unix:///x.sock").traceSocket.path,
+    "/r/otel-grpc.sock",
+  );
+  assert.deepEqual(configOf('[otel]\nsocketPath = "/run/otel.sock"\n').traceSocket, {
+    path: "/run/otel.sock",
+    isGiven: true,
+  });
 });
 
 test("unknown flags and broken files say where", () => {

@@ -40,6 +40,8 @@ export interface DaemonConfig {
   readonly maxRegistryConcurrency: number;
   readonly platformsCacheMaxAgeMs: number;
   readonly worker: WorkerConfig;
+  /** Socket on which steps may send traces; its own folder's when no path is given. */
+  readonly traceSocket: { readonly path: string; readonly isGiven: boolean };
   readonly idleTimeoutMs: number;
   readonly warnings: readonly string[];
 }
@@ -183,7 +185,6 @@ function configOf(raw: OptionValues, file: Record<string, unknown>, env: Env): D
   const warnings: string[] = [];
   if (raw.has("trace")) warnings.push("--trace is deprecated, use --log-level=trace");
   // warnings and no refusals: set-ups that have them are common, and builds come out the same without
-  if (raw.has("otelSocketPath")) warnings.push("--otel-socket-path has no effect: traces are not supported");
   if (values.text("debugAddr", "") !== "") {
     warnings.push("--debugaddr has no effect: a debugging address is not supported");
   }
@@ -230,6 +231,14 @@ function configOf(raw: OptionValues, file: Record<string, unknown>, env: Env): D
     maxRegistryConcurrency: positive("maxRegistryConcurrency", values.number("maxRegistryConcurrency", 4)),
     platformsCacheMaxAgeMs: durationOf(lookUp(file, ["system", "platformsCacheMaxAge"]), 20_000),
     worker: workerOf(values, file, { root, paths, rootless }),
+    traceSocket: {
+      path: values.text(
+        "otelSocketPath",
+        // beside the daemon's own socket where BuildKit has it; other daemons have one of their own
+        addresses.length === 0 ? paths.traceSocket : join(root, "otel-grpc.sock"),
+      ),
+      isGiven: raw.has("otelSocketPath"),
+    },
     idleTimeoutMs: parseDurationMs(values.text("idleTimeout", "0s")),
     warnings,
   };
@@ -239,6 +248,7 @@ interface DefaultPaths {
   readonly root: string;
   readonly address: string;
   readonly cniConfig: string;
+  readonly traceSocket: string;
 }
 
 function defaultPaths(rootless: boolean, env: Env): DefaultPaths {
@@ -247,6 +257,7 @@ function defaultPaths(rootless: boolean, env: Env): DefaultPaths {
       root: "/var/lib/buildkit",
       address: "unix:///run/buildkit/buildkitd.sock",
       cniConfig: "/etc/buildkit/cni.json",
+      traceSocket: "/run/buildkit/otel-grpc.sock",
     };
   }
   const home = env["HOME"] ?? "/";
@@ -258,6 +269,7 @@ function defaultPaths(rootless: boolean, env: Env): DefaultPaths {
     root: join(data, "buildkit"),
     address: `unix://${join(runtime, "buildkit/buildkitd.sock")}`,
     cniConfig: join(config, "buildkit/cni.json"),
+    traceSocket: join(runtime, "buildkit/otel-grpc.sock"),
   };
 }
 

@@ -32,8 +32,6 @@ export interface ControlHost {
   readonly sessions: SessionManager;
   readonly history: History;
   readonly leases: Store["leases"];
-  /** Room on the disk that is kept back for notes about removals; made anew for each build. */
-  readonly reserve: Store["reserve"];
   /** Called after each build and prune: the background collection may run. */
   readonly afterBuild: () => void;
   /** Tells the daemon that it is in use, until disposed of. */
@@ -49,8 +47,9 @@ export function controlHandlers(host: ControlHost): ServiceHandlers<typeof Contr
       using _busy = host.busy();
       builds.running++;
       try {
-        host.reserve.restore();
-        const response = await withBuildCode(() => host.engine.solve(solveRequestOf(message), ctx.signal));
+        const response = await withBuildCode(() =>
+          host.engine.solve(solveRequestOf(message, ctx.metadata.get("traceparent")), ctx.signal),
+        );
         return { ExporterResponse: Object.fromEntries(response) };
       } finally {
         builds.running--;

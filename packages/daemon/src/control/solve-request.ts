@@ -11,7 +11,7 @@ import {
  * Reads `Control.Solve`, translating what old clients say (buildkit.md §2.1): one exporter, one cache
  * export by ref, cache imports by ref. New clients fill both; the new fields then win.
  */
-export function solveRequestOf(message: SolveMessage): SolveRequest {
+export function solveRequestOf(message: SolveMessage, traceParent?: string): SolveRequest {
   const frontendAttrs = new Map(Object.entries(message.FrontendAttrs));
   const epoch = frontendAttrs.get("build-arg:SOURCE_DATE_EPOCH");
   return {
@@ -35,6 +35,7 @@ export function solveRequestOf(message: SolveMessage): SolveRequest {
     enableSessionExporter: message.EnableSessionExporter,
     compatibilityVersion: Number(message.CompatibilityVersion),
     proxyNetwork: message.ProxyNetwork,
+    traceParent,
   };
 }
 

@@ -10,15 +10,18 @@ import {
   type UpdateBuildHistoryRequest,
 } from "@kiln/api/control";
 import { BuildError, errorMessage } from "@kiln/base";
-import type { BuildEnd, ObservedBuild } from "@kiln/engine";
+import { type BuildEnd, JOB_TRACE_PARENT, type ObservedBuild } from "@kiln/engine";
 import type { ContentStore, LeaseStore, Store } from "@kiln/store";
 import type { Logger } from "../log.ts";
+import { traceParent } from "../tracing/recorded-span.ts";
+import type { RecordedBuild, Tracer } from "../tracing/tracer.ts";
 import { BuildRecorder, type DescribeProvenance } from "./build-recorder.ts";
 import { EventFeed } from "./event-feed.ts";
 import { blobsOf } from "./held-blobs.ts";
 import type { History } from "./history.ts";
 import { createdMs, historyFilter } from "./history-filter.ts";
 import { RecordTable } from "./record-table.ts";
+import { RecordedTraces } from "./recorded-traces.ts";
 import { replayStatus } from "./status-log.ts";
 
 /** How often old records are looked for. */
@@ -32,6 +35,7 @@ export interface BuildHistoryOptions {
   readonly log: Logger;
   /** Provenance of a finished build's trees, by key (`""` for the only one). */
   readonly describeProvenance: DescribeProvenance;
+  readonly tracer: Tracer;
 }
 
 /** The record of builds in the daemon's database and content store (buildkit.md §10.1). */
@@ -40,7 +44,8 @@ export class BuildHistory implements History, Disposable {
   readonly #content: ContentStore;
   readonly #leases: LeaseStore;
   readonly #table: RecordTable;
-  readonly #active = new Map<string, BuildRecorder>();
+  readonly #active = new Map<string, { readonly recorder: BuildRecorder; readonly traced: RecordedBuild }>();
+  readonly #traces: RecordedTraces;
   readonly #feed = new EventFeed();
   /** Listeners by the ref that they asked for. */
   readonly #listening = new Map<string, number>();
@@ -53,6 +58,12 @@ export class BuildHistory implements History, Disposable {
     this.#content = opts.store.content;
     this.#leases = opts.store.leases;
     this.#table = new RecordTable(opts.store.db);
+    this.#traces = new RecordedTraces({
+      content: this.#content,
+      hold: (ref, digest) => this.#hold(ref, digest),
+      change: (ref, change) => this.#change(ref, change),
+      log: opts.log,
+    });
     this.#clearOrphans();
     this.#timer = setInterval(() => {
       try {
@@ -69,8 +80,9 @@ export class BuildHistory implements History, Disposable {
     this.#feed.close();
   }
 
-  /** Ends what listens, for the daemon to stop. */
-  stop(): void {
+  /** Saves what isn't yet and ends what listens, for the daemon to stop. */
+  async stop(): Promise<void> {
+    await this.#traces.finalizeAll();
     this.#feed.close();
   }
 
@@ -80,18 +92,21 @@ export class BuildHistory implements History, Disposable {
 
   started(build: ObservedBuild): void {
     if (!this.#enabled) return;
-    const recorder = new BuildRecorder(build, this.#content);
-    this.#active.set(build.request.ref, recorder);
+    const traced = this.#opts.tracer.begin(build.request.traceParent);
+    build.job.setValue(JOB_TRACE_PARENT, traceParent(traced.trace.context));
+    const recorder = new BuildRecorder(build, this.#content, (status) => traced.trace.observe(status));
+    this.#active.set(build.request.ref, { recorder, traced });
     this.#send(BuildHistoryEventType.STARTED, recorder.record);
   }
 
   async completed(build: ObservedBuild, end: BuildEnd): Promise<void> {
     const { ref } = build.request;
-    const recorder = this.#active.get(ref);
-    if (recorder === undefined) {
+    const active = this.#active.get(ref);
+    if (active === undefined) {
       build.job.closeProgress();
       return;
     }
+    const { recorder, traced } = active;
     try {
       const record = await recorder.finish(end, this.#opts.describeProvenance, (digest) =>
         this.#hold(ref, digest),
@@ -100,7 +115,10 @@ export class BuildHistory implements History, Disposable {
       this.#table.put(record);
       this.#active.delete(ref);
       this.#send(BuildHistoryEventType.COMPLETE, record);
+      traced.trace.end(end.error);
+      this.#traces.saveSoon(ref, traced);
     } catch (error) {
+      traced.stop();
       this.#leases.delete(LEASE_PREFIX + ref);
       this.#opts.log.error(`recording build ${ref} failed`, error);
       throw new BuildError("internal", `failed to record build ${ref}: ${errorMessage(error)}`, {
@@ -134,7 +152,7 @@ export class BuildHistory implements History, Disposable {
     const wanted = (record: BuildHistoryRecord): boolean =>
       (request.Ref === "" || record.Ref === request.Ref) && !this.#deleted.has(record.Ref);
     const active = [...this.#active.values()]
-      .map((recorder) => recorder.record)
+      .map(({ recorder }) => recorder.record)
       .filter(wanted)
       .map((record) => eventOf(BuildHistoryEventType.STARTED, record));
     if (request.ActiveOnly) return active;
@@ -169,16 +187,25 @@ export class BuildHistory implements History, Disposable {
       this.#delete(ref);
       return;
     }
-    // traces aren't recorded, so there is nothing that a finalizer would have to wait for
-    if (request.Finalize) return;
-    const record = this.#table.get(ref);
-    if (record === undefined) {
-      throw new BuildError("unknown", `failed to retrieve ref ${ref}: file does not exist`);
+    if (request.Finalize) {
+      await this.#traces.finalize(ref);
+      return;
     }
-    record.pinned = request.Pinned;
+    const changed = this.#change(ref, (record) => {
+      record.pinned = request.Pinned;
+    });
+    if (!changed) throw new BuildError("unknown", `failed to retrieve ref ${ref}: file does not exist`);
+  }
+
+  /** False when there is no such record. */
+  #change(ref: string, change: (record: BuildHistoryRecord) => void): boolean {
+    const record = this.#table.get(ref);
+    if (record === undefined) return false;
+    change(record);
     record.Generation++;
     this.#table.put(record);
     this.#send(BuildHistoryEventType.COMPLETE, record);
+    return true;
   }
 
   async statusOf(ref: string): Promise<AsyncIterable<StatusResponse> | undefined> {

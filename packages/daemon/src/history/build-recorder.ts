@@ -19,6 +19,7 @@ import {
   shownCacheImports,
 } from "@kiln/engine";
 import { statusFromError } from "@kiln/grpc";
+import type { SolveStatus } from "@kiln/solver";
 import type { ContentStore } from "@kiln/store";
 import { batchStatus, STATUS_DELAY_MS } from "../control/batch-status.ts";
 import { recordStatus, STATUS_LOG_TYPE } from "./status-log.ts";
@@ -41,7 +42,8 @@ export class BuildRecorder {
   readonly #content: ContentStore;
   readonly #progress: ReturnType<typeof recordStatus>;
 
-  constructor(build: ObservedBuild, content: ContentStore) {
+  /** `onStatus` sees the progress as it is recorded. */
+  constructor(build: ObservedBuild, content: ContentStore, onStatus: (status: SolveStatus) => void) {
     const { request } = build;
     this.#build = build;
     this.#content = content;
@@ -54,10 +56,8 @@ export class BuildRecorder {
       ),
       CreatedAt: timestampNow(),
     });
-    this.#progress = recordStatus(
-      content,
-      batchStatus(build.job.status(new AbortController().signal), STATUS_DELAY_MS),
-    );
+    const progress = batchStatus(build.job.status(new AbortController().signal), STATUS_DELAY_MS);
+    this.#progress = recordStatus(content, observed(progress, onStatus));
     // looked at when the build ends; until then a failure must not count as unhandled
     this.#progress.catch(() => undefined);
   }
@@ -131,6 +131,16 @@ export class BuildRecorder {
     hold(blob.digest);
     this.record.externalError = descriptor({ ...blob, mediaType: ERROR_TYPE });
     this.record.error = create(StatusSchema, { code: status.code, message: status.message });
+  }
+}
+
+async function* observed(
+  progress: AsyncIterable<SolveStatus>,
+  onStatus: (status: SolveStatus) => void,
+): AsyncGenerator<SolveStatus> {
+  for await (const status of progress) {
+    onStatus(status);
+    yield status;
   }
 }
 

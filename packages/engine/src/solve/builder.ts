@@ -29,4 +29,6 @@ export const JOB_ENTITLEMENTS = "llb.entitlements";
 export const JOB_POLICY = "llb.sourcepolicy";
 export const JOB_POLICY_SESSION = "llb.sourcepolicysession";
 export const JOB_PROXY_NETWORK = "llb.proxy-network";
+/** W3C's trace context for what a build's steps do, set by whoever records it. */
+export const JOB_TRACE_PARENT = "trace-parent";
 export const JOB_COMPATIBILITY = "llb.compatibility-version";

@@ -60,6 +60,8 @@ export interface SolveRequest {
   /** 0 means the current one. */
   readonly compatibilityVersion: number;
   readonly proxyNetwork: boolean;
+  /** W3C's trace context of the call, as it came. */
+  readonly traceParent?: string | undefined;
 }
 
 /** What the engine tells of each build; the history is written from it. */

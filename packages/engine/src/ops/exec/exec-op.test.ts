@@ -89,6 +89,7 @@ describe("ExecOperation", () => {
     const output: string[] = [];
     const cleanups: (() => void | Promise<void>)[] = [];
     const ctx = {
+      jobValues: () => [],
       signal,
       vertexDigest: "sha256:x",
       sessions: { ids: () => [] },

@@ -18,6 +18,7 @@ import { goJsonText } from "../../cache-digest/go-json.ts";
 import type { ContentHasher } from "../../content-hash/content-hasher.ts";
 import { contentKeyOf } from "../../content-hash/content-key.ts";
 import type { LlbOp, LlbVertex, Op, OpContext, OpResult } from "../../op-context.ts";
+import { JOB_TRACE_PARENT } from "../../solve/builder.ts";
 import type { Entitlements } from "../../solve/entitlements.ts";
 import { validateOp } from "../../solve/validate-op.ts";
 import { unlazy } from "../file/file-op.ts";
@@ -144,7 +145,14 @@ export class ExecOperation implements Op {
         executor.run({
           rootfs: prepared.rootfs,
           mounts: prepared.mounts,
-          process: { args, env, user: meta?.user ?? "", cwd: meta?.cwd || "/", tty: false },
+          process: {
+            args,
+            env,
+            user: meta?.user ?? "",
+            cwd: meta?.cwd || "/",
+            tty: false,
+            ...traceParentOf(ctx),
+          },
           sandbox,
           io: { stdout: stdout.stream, stderr: stderr.stream },
           signal: ctx.signal,
@@ -210,6 +218,12 @@ export class ExecOperation implements Op {
     ctx.cleanup(() => failure.release());
     return failure;
   }
+}
+
+/** The trace of the first build that wants a step. */
+function traceParentOf(ctx: OpContext): { readonly traceParent?: string } {
+  const [traceParent] = ctx.jobValues(JOB_TRACE_PARENT);
+  return typeof traceParent === "string" ? { traceParent } : {};
 }
 
 /** Makes every output immutable; all or none. */
