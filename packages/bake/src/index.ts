@@ -13,6 +13,7 @@ export {
   type BakeOptions,
   type BakeOutcome,
   type BakePlan,
+  checkOptions,
   readBake,
   readDefinition,
 } from "./read.ts";

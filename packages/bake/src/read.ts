@@ -73,6 +73,8 @@ export interface BakeDefinition {
   /** `--list` text for `targets`, `type=variables,format=json` and the like. */
   list(request: string): string;
   readonly variables: readonly VariableInfo[];
+  readonly targetNames: readonly string[];
+  readonly groupNames: readonly string[];
   /** Warnings, and all errors with their places. */
   readonly diagnostics: readonly Diagnostic[];
 }
@@ -103,6 +105,12 @@ interface Parsed {
   readonly warnings: readonly Diagnostic[];
 }
 
+/** Checks what can be checked of the options before any file is read. @throws BuildError */
+export function checkOptions(options: BakeOptions): void {
+  flagOverrides(options);
+  parseEntitlements(options.allow ?? []);
+}
+
 /** Reads a definition without choosing targets, for `--list`. */
 export function readDefinition(
   files: readonly BakeFile[],
@@ -118,6 +126,8 @@ export function readDefinition(
 function definitionOf({ config, variables, warnings }: Parsed): BakeDefinition {
   return {
     variables,
+    targetNames: config.targets.map(({ name }) => name),
+    groupNames: config.groups.map(({ name }) => name),
     diagnostics: warnings,
     list: (request) => printList(parseListRequest(request), config, variables),
   };

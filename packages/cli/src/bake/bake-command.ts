@@ -2,10 +2,12 @@
 import {
   type BakeDefinition,
   type BakeFailure,
+  type BakeHost,
   type BakeOptions,
   type BakeOutcome,
   type BakePlan,
   type BuildRequest,
+  checkOptions,
   ejectPlan,
   graphSvg,
   moduleDeclarations,
@@ -14,11 +16,10 @@ import {
 } from "@kiln/bake";
 import { BuildError } from "@kiln/base";
 import { type Builder, BuilderRegistry } from "@kiln/driver";
-import { goJson, newId } from "@kiln/formats";
+import { newId } from "@kiln/formats";
 import { nodeBakeHost } from "../bake-host.ts";
 import { chooseProgress, frontendCapError, refuseUnsupported } from "../build/build-command.ts";
 import { commonBuildFlags } from "../build/build-flags.ts";
-import { callOutput } from "../build/call-result.ts";
 import type { FetchedTree } from "../build/inputs.ts";
 import {
   decodeResponse,
@@ -26,7 +27,7 @@ import {
   warningsJson,
   writeMetadataFile,
 } from "../build/metadata.ts";
-import { parseCall } from "../build/parse-options.ts";
+import { callText } from "../build/parse-options.ts";
 import { envBool, localPlatform } from "../build/request-from-flags.ts";
 import { StdinSource } from "../build/stdin-source.ts";
 import type { CommandBody, CommandContext } from "../command/command.ts";
@@ -43,6 +44,7 @@ import {
   parseBakeArguments,
 } from "./load-definition.ts";
 import { StatusMerger } from "./prefix-status.ts";
+import { printCalls } from "./print-calls.ts";
 import { type Question, questionFlags, questionOf } from "./questions.ts";
 import { runTargets, type TargetResults } from "./run-targets.ts";
 
@@ -70,8 +72,20 @@ export const bakeCommand: CommandBody = {
       usage:
         'Number of targets built at a time, and how failures count ("fail-fast", "defer-error", "defer-output")',
     },
-    { name: "list-targets", kind: "bool", hidden: true, usage: "List available targets" },
-    { name: "list-variables", kind: "bool", hidden: true, usage: "List defined variables" },
+    {
+      name: "list-targets",
+      kind: "bool",
+      hidden: true,
+      usage: "List available targets",
+      deprecated: "list-targets is deprecated, use list=targets instead",
+    },
+    {
+      name: "list-variables",
+      kind: "bool",
+      hidden: true,
+      usage: "List defined variables",
+      deprecated: "list-variables is deprecated, use list=variables instead",
+    },
     { name: "load", kind: "bool", usage: 'Shorthand for "--set=*.output=type=docker". Conditional.' },
     list(
       "policy",
@@ -94,6 +108,8 @@ async function runBake(ctx: CommandContext): Promise<number> {
     return 0;
   }
   const given = parseBakeArguments(ctx.args);
+  const { permissions, others: allow } = definitionPermissions(flags.list("allow"));
+  checkOptions({ ...bakeOptions(ctx, given, { files: [] }), allow });
   const jobs = parseJobs(flags.string("jobs"));
   const registry = new BuilderRegistry(terminal.env, kilndCommand(terminal.env));
   const builder =
@@ -101,7 +117,6 @@ async function runBake(ctx: CommandContext): Promise<number> {
   const printer = newPrinter(ctx, builder);
   try {
     const host = nodeBakeHost({ cwd: terminal.cwd(), env: terminal.env, localPlatform: localPlatform() });
-    const { permissions, others: allow } = definitionPermissions(flags.list("allow"));
     const definition = await loadDefinition(ctx, { host, printer, builder, url: given.url, permissions });
     const { files } = definition;
     const options = { ...bakeOptions(ctx, given, definition), allow };
@@ -112,6 +127,15 @@ async function runBake(ctx: CommandContext): Promise<number> {
       return 0;
     }
     const plan = unwrap<BakePlan>(readBake(files, host, options), printer, ctx);
+    if (question.kind === "keys" || question.kind === "changes") {
+      const load = async (other: BakeHost): Promise<LoadedDefinition> =>
+        loadDefinition(ctx, { host: other, printer, builder: undefined, url: "", permissions });
+      const { answerKeys } = await import("./keys/answer-keys.ts");
+      const text = await answerKeys(ctx, { question, plan, host, options, load, url: given.url });
+      printer.end();
+      terminal.stdout.write(text);
+      return 0;
+    }
     if (question.kind !== "build" || builder === undefined) {
       printer.end();
       terminal.stdout.write(withNewline(answerOf(question, plan)));
@@ -137,8 +161,6 @@ function withNewline(text: string): string {
 }
 
 function answerOf(question: Question, plan: BakePlan): string {
-  if (question.kind === "keys" || question.kind === "changes")
-    throw new BuildError("unimplemented", "keys aren't supported by kiln yet");
   if (question.kind === "eject") return ejectPlan(plan, question.format);
   return question.kind === "graph" ? graphSvg(plan.graph()) : plan.print();
 }
@@ -160,7 +182,6 @@ function newPrinter(ctx: CommandContext, builder: Builder | undefined): Printer 
 
 function bakeOptions(ctx: CommandContext, given: BakeArguments, definition: LoadedDefinition): BakeOptions {
   const { flags } = ctx;
-  const call = flags.bool("check") ? "check" : flags.string("call");
   return {
     targets: given.targets,
     commandContext: given.commandContext,
@@ -169,7 +190,7 @@ function bakeOptions(ctx: CommandContext, given: BakeArguments, definition: Load
     vars: flags.list("var"),
     push: flags.bool("push"),
     load: flags.bool("load"),
-    call,
+    call: callText(flags),
     policy: flags.list("policy"),
     stdoutIsTerminal: ctx.terminal.stdout.isTTY === true,
     ...(flags.changed("no-cache") ? { noCache: flags.bool("no-cache") } : {}),
@@ -278,51 +299,4 @@ function warnWithoutOutput(
   printer.warn(
     `No output specified for ${names.join(", ")} target(s) with ${builder.driver} driver. Build result will only remain in the build cache. To push result image into registry use --push or to load image into docker use --load`,
   );
-}
-
-/** Prints what `--call` asked each target for; the exit code is the first that isn't 0. */
-function printCalls(ctx: CommandContext, plan: BakePlan, results: TargetResults): number {
-  const { stdout } = ctx.terminal;
-  const asked = parseCall(ctx.flags.bool("check") ? "check" : ctx.flags.string("call"));
-  if (asked?.format === "json") return printCallsJson(ctx, plan, results);
-  let exitCode = 0;
-  let isFirst = true;
-  for (const request of plan.targets) {
-    const outcome = results.outcomes.get(request.name);
-    if (request.call === undefined || outcome === undefined) continue;
-    if (!isFirst) stdout.write("\n");
-    isFirst = false;
-    stdout.write(`${request.name}\n${request.description === "" ? "" : `${request.description}\n`}\n`);
-    const call = { ...request.call, ...(asked ?? {}), name: request.call.name };
-    const output = callOutput(call, outcome.response, outcome.dockerfileLabel);
-    stdout.write(output.text);
-    if (output.failure) stdout.write(`error: ${output.failure.message}\n`);
-    exitCode ||= output.exitCode;
-  }
-  for (const [name, { response }] of results.outcomes) {
-    const message = response.get("frontend.result.inlinemessage");
-    if (message !== undefined) stdout.write(`\n# ${name}\n${message}\n`);
-  }
-  return exitCode;
-}
-
-/** One document with the definition and the answers, as tools read it. */
-function printCallsJson(ctx: CommandContext, plan: BakePlan, results: TargetResults): number {
-  const definition = JSON.parse(plan.print()) as { group?: unknown; target: Record<string, unknown> };
-  const target = new Map<string, unknown>();
-  let exitCode = 0;
-  for (const request of plan.targets) {
-    const outcome = results.outcomes.get(request.name);
-    const entry = new Map<string, unknown>([["build", definition.target[request.name]]]);
-    if (request.call && outcome) {
-      const name = request.call.name === "lint" ? "check" : request.call.name;
-      const answer = JSON.parse(outcome.response.get("result.json") ?? "{}") as Record<string, unknown>;
-      entry.set(name, new Map(Object.entries(answer)));
-      const code = Number(outcome.response.get("result.statuscode") ?? "0");
-      if (!request.call.ignoreStatus && Number.isInteger(code)) exitCode ||= code;
-    }
-    target.set(request.name, entry);
-  }
-  ctx.terminal.stdout.write(`${goJson({ group: definition.group, target }, { indent: "  " })}\n`);
-  return exitCode;
 }

@@ -55,7 +55,6 @@ function lintOutput(
   opts: { readonly dockerfile: string; readonly exitCode: number },
 ): CallOutput {
   const result = JSON.parse(json ?? "{}") as LintResult;
-  if (call.format === "json") return { text: `${json ?? ""}\n`, exitCode: opts.exitCode };
   const warnings = [...(result.warnings ?? [])].sort(
     (a, b) => (rangesOf(a.location)[0]?.start.line ?? 0) - (rangesOf(b.location)[0]?.start.line ?? 0),
   );
@@ -67,13 +66,20 @@ function lintOutput(
     const excerpt = excerptOf(result, warning.location, opts.dockerfile);
     text += excerpt;
   }
-  if (result.buildError) {
-    const place = excerptOf(result, result.buildError.location, opts.dockerfile);
-    const failure = new BuildError("unknown", `${result.buildError.message}\n${place}`);
-    return { text: warnings.length > 0 ? `${sanitizeText(text)}\n` : "", exitCode: 1, failure };
-  }
+  const failure = failureOf(result, opts.dockerfile);
+  const status = failure === undefined ? { exitCode: opts.exitCode } : { exitCode: 1, failure };
+  if (call.format === "json") return { text: `${json ?? ""}\n`, ...status };
+  if (failure) return { text: warnings.length > 0 ? `${sanitizeText(text)}\n` : "", ...status };
   if (warnings.length === 0) text += "Check complete, no warnings found.\n";
   return { text: sanitizeText(text), exitCode: opts.exitCode };
+}
+
+/** Why the file can't be checked to its end. */
+function failureOf(result: LintResult, dockerfile: string): BuildError | undefined {
+  const { buildError } = result;
+  if (!buildError) return undefined;
+  const place = excerptOf(result, buildError.location, dockerfile);
+  return new BuildError("unknown", `${buildError.message}\n${place}`);
 }
 
 function excerptOf(result: LintResult, location: LintLocation | undefined, dockerfile: string): string {

@@ -15,7 +15,7 @@ import type {
 import { BuildError, errorMessage } from "@kiln/base";
 import { csvFields, parseRamBytes, parseUlimit } from "@kiln/formats";
 import { familiarReference, formatPlatform, parsePlatform, parseReference } from "@kiln/oci";
-import { parseGoBool, usageError } from "../command/flags.ts";
+import { type FlagValues, parseGoBool, usageError } from "../command/flags.ts";
 
 /** `--output`: a path, `-`, or `type=…,key=value`. */
 export function parseOutput(text: string): OutputOption {
@@ -166,6 +166,11 @@ export function parseCall(text: string): CallOption | undefined {
     ignoreStatus,
     ...(format === undefined ? {} : { format }),
   };
+}
+
+/** The text of `--call`; `--check` is short for one, the last of them counts. */
+export function callText(flags: FlagValues): string {
+  return flags.lastOf("check", "call") === "check" && flags.bool("check") ? "check" : flags.string("call");
 }
 
 /** `--build-context name=value`; names are image references, shortened as Docker shows them. */

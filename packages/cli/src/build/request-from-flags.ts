@@ -6,6 +6,7 @@ import { type FlagValues, parseGoBool, usageError } from "../command/flags.ts";
 import { legacyResourceFlags } from "./build-flags.ts";
 import {
   attestShorthand,
+  callText,
   parseAnnotations,
   parseAttests,
   parseCaches,
@@ -52,7 +53,7 @@ export function requestFromFlags(
   if (flags.string("iidfile") !== "" && outputs.some(({ type }) => type === "local" || type === "tar")) {
     throw usageError("local and tar exporters are incompatible with image ID file");
   }
-  const call = parseCall(flags.changed("check") && flags.bool("check") ? "check" : flags.string("call"));
+  const call = parseCall(callText(flags));
   const noCacheFilter = given(flags, "no-cache-filter").flatMap((value) => value.split(","));
   const noCache = flags.bool("no-cache");
   if (noCache && noCacheFilter.length > 0) {

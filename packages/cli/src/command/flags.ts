@@ -24,6 +24,8 @@ export interface FlagSpec {
   readonly bareValue?: string;
   /** Warning when the flag is used. */
   readonly warning?: string;
+  /** What to use instead: the flag's use is told to be deprecated. */
+  readonly deprecated?: string;
   /** Throws for a value that is not one; its message ends the error. */
   readonly check?: (value: string) => void;
   /** Another flag's name that this one is a different spelling of. */
@@ -34,6 +36,7 @@ export interface FlagSpec {
 export class FlagValues {
   readonly #specs: ReadonlyMap<string, FlagSpec>;
   readonly #given = new Map<string, string[]>();
+  #last: readonly string[] = [];
 
   constructor(specs: Iterable<FlagSpec>) {
     this.#specs = new Map([...specs].map((spec) => [spec.name, spec]));
@@ -43,6 +46,12 @@ export class FlagValues {
     const values = this.#given.get(name);
     if (values) values.push(value);
     else this.#given.set(name, [value]);
+    this.#last = [...this.#last.filter((other) => other !== name), name];
+  }
+
+  /** Which of these flags came last on the command line; undefined when none is there. */
+  lastOf(...names: readonly string[]): string | undefined {
+    return this.#last.findLast((name) => names.includes(name));
   }
 
   /** True when the flag stands on the command line. */

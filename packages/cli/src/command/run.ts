@@ -54,7 +54,10 @@ export async function runProgram(
     );
   }
   checkArgs(body, args, [program.name, ...found.path].join(" "));
-  for (const flag of flags.given()) if (flag.warning) program.warn(flag.warning);
+  for (const { name, warning, deprecated } of flags.given()) {
+    if (warning) program.warn(warning);
+    if (deprecated) machine.terminal.stderr.write(`Flag --${name} has been deprecated, ${deprecated}\n`);
+  }
   const code = await body.run({
     terminal: machine.terminal,
     args,
