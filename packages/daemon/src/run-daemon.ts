@@ -28,8 +28,10 @@ import { Tracer } from "./tracing/tracer.ts";
 const BUILD_ID = "buildkit-controlapi-buildid";
 /** Describing a finished build may take this long. */
 const RECORD_TIMEOUT_MS = 300_000;
-/** Running calls get this long to end when the daemon stops. */
+/** When the daemon stops, builds get this long to fail in order, their steps killed and their records written. */
 const STOP_TIMEOUT_MS = 12_000;
+/** Running calls get this long to end after that: what has failed reaches the clients. */
+const GOODBYE_TIMEOUT_MS = 1_000;
 /** Steps get this long to clean up after that. */
 const CLEANUP_TIMEOUT_MS = 4_000;
 
@@ -95,7 +97,9 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
   health.set("", false);
   for (const listener of listeners) await listener.close();
   await history.stop();
-  await router.close({ timeoutMs: STOP_TIMEOUT_MS });
+  const stopped = new BuildError("unavailable", "the daemon is stopping");
+  await Promise.race([engine.failAll(stopped), sleep(STOP_TIMEOUT_MS)]);
+  await router.close({ timeoutMs: GOODBYE_TIMEOUT_MS });
   // Builds whose clients have left may still be taking their steps' mounts away.
   await Promise.race([engine.stop(), sleep(CLEANUP_TIMEOUT_MS)]);
   return 0;

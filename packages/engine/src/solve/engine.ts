@@ -134,6 +134,8 @@ export class Engine {
   readonly #parts: EngineParts;
   readonly #solver: Solver<LlbOp, OpResult>;
   readonly #bridgeHost: BridgeHost;
+  readonly #end = new AbortController();
+  readonly #running = new Set<Promise<unknown>>();
 
   constructor(parts: EngineParts) {
     this.worker = parts.worker;
@@ -174,6 +176,12 @@ export class Engine {
     return this.#solver.load.vertices;
   }
 
+  /** Fails all builds with `reason`, those to come too, and waits until each is recorded; for the end of the daemon. */
+  async failAll(reason: BuildError): Promise<void> {
+    this.#end.abort(reason);
+    await Promise.allSettled(this.#running);
+  }
+
   /** Stops all steps and waits until each has cleaned up; for the end of the daemon. */
   stop(): Promise<void> {
     return this.#solver.stop();
@@ -181,6 +189,17 @@ export class Engine {
 
   /** Solves and exports. @returns `SolveResponse.ExporterResponse`. */
   async solve(request: SolveRequest, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
+    const running = this.#solve(request, AbortSignal.any([signal, this.#end.signal]));
+    this.#running.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(running);
+    }
+  }
+
+  async #solve(request: SolveRequest, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
+    signal.throwIfAborted();
     const compatibilityVersion = checkCompatibility(request.compatibilityVersion);
     const solve = builtinDockerfile(request.solve);
     using job = this.#solver.createJob(request.ref, { sessionId: request.sessionId });
