@@ -49,7 +49,8 @@ const O_PATH = 0o10000000;
 function openRegular(fs: RootedFs, path: string): number {
   const found = fs.open(path, O_PATH);
   try {
-    if (!fstatSync(found).isFile()) throw new BuildError("invalid_argument", `${path} is not a regular file`);
+    if (!fstatSync(found).isFile())
+      throw new BuildError("invalid_argument", `open ${path}: not a regular file`);
     return openSync(`/proc/self/fd/${found}`, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } finally {
     closeSync(found);

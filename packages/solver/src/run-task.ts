@@ -48,7 +48,9 @@ async function runCacheMap<TOp, TResult>(
     if (visible) source.complete(false);
     return { kind: "cacheMap", answer };
   } catch (error) {
-    if (visible) source.complete(false, progressErrorText(error));
+    // a further key that nobody waits for any more: the source isn't told of as cancelled for that
+    const isUnneeded = index > 0 && signal.aborted;
+    if (visible) source.complete(false, isUnneeded ? undefined : progressErrorText(error));
     throw wrapError(described(contexts, op, error, { phase: "cacheMap" }), "failed to load cache key");
   }
 }

@@ -1,6 +1,6 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { OpSchema, type SourceOp } from "@kiln/api/pb";
-import type { State } from "@kiln/llb";
+import { type State, source as sourceState } from "@kiln/llb";
 import { equalFold } from "../base/go-text.ts";
 import { Problem } from "../base/problem.ts";
 import type { CompileHost } from "../compile/host.ts";
@@ -81,7 +81,9 @@ async function epochOf(
   const filename = request.attrs.get("http.filename") ?? "";
   if (!/^https?:\/\//.test(identifier) || filename === "" || backend.decompress === undefined)
     return undefined;
-  const { ref } = await backend.solve({ definition });
+  // the file itself, not what an archive context unpacks from it
+  const file = sourceState(identifier, new Map(request.attrs)).marshal(files.marshalOptions());
+  const { ref } = await backend.solve({ definition: file });
   if (ref === undefined) throw new Problem("no result for the source of SOURCE_DATE_EPOCH");
   return newestFile(await backend.decompress(await readSmallFile(ref, filename)));
 }

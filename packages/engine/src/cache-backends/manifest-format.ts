@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { BuildError, mapLimited } from "@kiln/base";
+import { BuildError, mapLimited, wrapError } from "@kiln/base";
 import {
   annotationKeys,
   type Descriptor,
@@ -69,7 +69,9 @@ export async function writeManifestCache(
     );
   }
   await mapLimited([...blobs.values()], WRITES_AT_ONCE, (blob) =>
-    withStatus(ctx.progress, `writing layer ${blob.descriptor.digest}`, () => target.layer(blob, ctx)),
+    withStatus(ctx.progress, `writing layer ${blob.descriptor.digest}`, () =>
+      named("error writing layer blob", () => target.layer(blob, ctx)),
+    ),
   );
   const layers = (config.layers ?? []).map((layer) => {
     const blob = blobs.get(layer.blob ?? "");
@@ -79,14 +81,24 @@ export async function writeManifestCache(
   const configBytes = new TextEncoder().encode(formatCacheConfig(config));
   const configDesc = descriptorOf(configBytes, mediaTypes.cacheConfig);
   await withStatus(ctx.progress, `writing config ${configDesc.digest}`, () =>
-    target.config(configDesc, configBytes, ctx),
+    named("error writing config blob", () => target.config(configDesc, configBytes, ctx)),
   );
   const { mediaType, text } = manifestText(layers, configDesc, format);
   const bytes = new TextEncoder().encode(text);
   const desc = descriptorOf(bytes, mediaType);
   const kind = format.imageManifest ? "cache image manifest" : "cache manifest";
-  await withStatus(ctx.progress, `writing ${kind} ${desc.digest}`, () => target.manifest(desc, bytes, ctx));
+  await withStatus(ctx.progress, `writing ${kind} ${desc.digest}`, () =>
+    named("error writing manifest blob", () => target.manifest(desc, bytes, ctx)),
+  );
   return new Map([[MANIFEST_RESPONSE, goJsonText(descriptorJson(desc) as GoJson)]]);
+}
+
+async function named(failure: string, call: () => Promise<void>): Promise<void> {
+  try {
+    await call();
+  } catch (error) {
+    throw wrapError(error, failure);
+  }
 }
 
 function manifestText(

@@ -72,7 +72,7 @@ async function exportFirstHalf(
       job.inVertex(
         { name: exporter.name, id: vertexId(job, "export", at) },
         async (ctx) => {
-          if (at === 0) for (const short of warnings) ctx.progress.warning({ short });
+          if (at === 0) for (const short of warnings) ctx.progress.warning({ short, level: 0 });
           outcomes[at] = await exporter.export(
             source,
             {
@@ -92,7 +92,7 @@ async function exportFirstHalf(
     await job.inVertex(
       { name: "Verifying build result", id: newId() },
       async (ctx) => {
-        for (const short of warnings) ctx.progress.warning({ short });
+        for (const short of warnings) ctx.progress.warning({ short, level: 0 });
       },
       opts.signal,
     );

@@ -25,7 +25,7 @@ export async function syncDirectory(
   request: FileSyncRequest,
 ): Promise<void> {
   const path = pathOf(FileSync.method.diffCopy);
-  if (!caller.supports(path)) throw new BuildError("unimplemented", "no local sources enabled");
+  if (!caller.supports(path)) throw new BuildError("failed_precondition", "no local sources enabled");
   const metadata: [string, string][] = [
     ...listLines(sessionHeaders.includePatterns, request.include ?? []),
     ...listLines(sessionHeaders.excludePatterns, request.exclude ?? []),

@@ -1,5 +1,5 @@
 import { TarWriter } from "@kiln/archive";
-import { BuildError, isBuildError } from "@kiln/base";
+import { BuildError, isBuildError, wrapError } from "@kiln/base";
 import {
   type Descriptor,
   familiarReference,
@@ -24,7 +24,7 @@ import { type GoJson, goJsonText } from "../../cache-digest/go-json.ts";
 import { type OpContext, withStatus } from "../../op-context.ts";
 import type { Exporter, ExportOptions, ExportOutcome, ExportSource } from "../exporter.ts";
 import { callerOf } from "../files/local-exporter.ts";
-import { boolAttr } from "../parse-attrs.ts";
+import { boolAttr, resultEpoch } from "../parse-attrs.ts";
 import { type CommitOptions, parseCommitOptions } from "./commit-options.ts";
 import { goTime } from "./image-config.ts";
 import { finalOptions, mergedSource, responseOf } from "./image-response.ts";
@@ -93,7 +93,8 @@ class ArchiveExport {
       ociTypes: variant === "oci" ? true : undefined,
     });
     const written = await this.#host.writer.commit(source, final, opts, ctx);
-    const created = goTime(Math.floor(final.epoch ?? Date.now() / 1000) * 1000);
+    const epoch = final.epoch === undefined ? resultEpoch(source.metadata, undefined) : final.epoch;
+    const created = goTime(Math.floor(epoch ?? Date.now() / 1000) * 1000);
     const image: WrittenImage = {
       ...written,
       descriptor: {
@@ -238,7 +239,13 @@ const mediaTypesCreated = "org.opencontainers.image.created";
 
 function normalizedNames(name: string): string[] {
   if (name === "") return [];
-  return name.split(",").map((one) => formatReference(withDefaultTag(parseReference(one))));
+  return name.split(",").map((one) => {
+    try {
+      return formatReference(withDefaultTag(parseReference(one)));
+    } catch (error) {
+      throw wrapError(error, `failed to parse ${one}`);
+    }
+  });
 }
 
 function tagOf(name: string): string {

@@ -93,7 +93,7 @@ export class ImageWriter {
       throw invalid("unable to export multiple refs, missing platforms mapping");
     }
     const platforms = resultPlatforms(source.metadata);
-    this.#checkAnnotations(source, platforms, options);
+    this.#checkAnnotations(source, options);
     const run = new CommitRun(this.#host, { source, options, exportOptions, ctx });
     const isIndex =
       (source.refs?.size ?? 0) > 0 || platforms.some((p) => run.attestationsOf(p.id).length > 0);
@@ -103,13 +103,9 @@ export class ImageWriter {
     return isIndex ? await run.index(platforms) : await run.single(platforms[0] as ResultPlatform);
   }
 
-  #checkAnnotations(
-    source: ExportSource,
-    platforms: readonly ResultPlatform[],
-    options: FinalCommitOptions,
-  ): void {
+  #checkAnnotations(source: ExportSource, options: FinalCommitOptions): void {
     for (const named of options.annotations.platforms()) {
-      if (!source.refs?.has(named) && !platforms.some((p) => p.id === named)) {
+      if (source.refs !== undefined && source.refs.size > 1 && !source.refs.has(named)) {
         throw invalid(`invalid annotation: no platform ${named} found in source`);
       }
     }

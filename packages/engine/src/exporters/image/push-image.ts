@@ -53,7 +53,9 @@ export function createPusher(host: PushHost): ImagePusher {
         settle(blobs.map((blob) => pushOne(host, blob, at))),
       );
       const top = image.descriptor.digest;
-      const name = formatReference(ref) + (ref.digest === undefined ? `@${top}` : "");
+      const name = target.byDigest
+        ? formatReference(parsed)
+        : formatReference(ref) + (ref.digest === undefined ? `@${top}` : "");
       await withStatus(ctx.progress, `pushing manifest for ${name}`, async () => {
         for (const { descriptor, bytes } of manifests) {
           const own = descriptor.digest === top;
