@@ -4,9 +4,18 @@
  * Every program is one CommonJS file (it starts faster than ESM); each source file named `*-worker.ts` or
  * `*-zygote.ts` becomes a file of its own beside it, where `entryPath` of the package `sys` finds it.
  */
-import { chmodSync, existsSync, globSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { build } from "esbuild";
+import { build, type Plugin } from "esbuild";
 
 const root = join(import.meta.dirname, "..");
 /** Where `dist/` and `bin/` go; the launchers look for Node in `node_modules/` beside them. */
@@ -27,8 +36,39 @@ const ALIASES: Readonly<Record<string, string>> = {
   "docker-buildx": "kiln",
 };
 
-/** Makes `import.meta.url` of the sources mean the bundle's own file. */
-const IMPORT_META_BANNER = "const __importMetaUrl=require('node:url').pathToFileURL(__filename).href;";
+/** Modules of Node that take long to load: in a bundle each is loaded by the first use of what it exports. */
+const LAZY_MODULES = [
+  "child_process",
+  "crypto",
+  "fs/promises",
+  "http",
+  "http2",
+  "https",
+  "module",
+  "net",
+  "readline",
+  "sqlite",
+  "stream/promises",
+  "timers/promises",
+  "tls",
+  "worker_threads",
+  "zlib",
+];
+
+/** Before each bundle: `import.meta.url` of the sources means the bundle's own file; modules of Node that wait. */
+const BANNER = `const __importMeta={get url(){return require("node:url").pathToFileURL(__filename).href}};
+const __lazy=(name)=>{let m;return new Proxy({},{get:(_,key)=>(m??=require(name))[key]})};`;
+
+/** Descriptors of generated code wait until they are used; protobuf-es would build them all at each start. */
+const leanDescriptors: Plugin = {
+  name: "lean-descriptors",
+  setup({ onLoad }) {
+    onLoad({ filter: /@bufbuild\/protobuf\/dist\/esm\/codegenv2\/file\.js$/ }, () => ({
+      contents: 'export { fileDesc } from "@kiln/api/lean-file";',
+      resolveDir: root,
+    }));
+  },
+};
 
 async function bundle(): Promise<void> {
   const fresh = `${dist}.new`;
@@ -51,16 +91,26 @@ async function bundle(): Promise<void> {
     target: "node24",
     logLevel: "warning",
     external: ["koffi", "node:*"],
-    define: { "import.meta.url": "__importMetaUrl" },
-    banner: { js: IMPORT_META_BANNER },
+    define: { "import.meta.url": "__importMeta.url" },
+    banner: { js: BANNER },
+    minifyWhitespace: true,
+    minifySyntax: true,
     supported: { using: true },
+    plugins: [leanDescriptors],
   });
+  for (const name of entryPoints.keys()) makeLazy(join(fresh, `${name}.cjs`));
   // programs that run keep their files until the new ones are there
   const old = `${dist}.old`;
   rmSync(old, { recursive: true, force: true });
   if (existsSync(dist)) renameSync(dist, old);
   renameSync(fresh, dist);
   rmSync(old, { recursive: true, force: true });
+}
+
+/** Replaces what loads Node's modules; esbuild reads their exports only where they are used. */
+function makeLazy(file: string): void {
+  const pattern = new RegExp(`=require\\("node:(${LAZY_MODULES.join("|")})"\\)`, "g");
+  writeFileSync(file, readFileSync(file, "utf8").replace(pattern, '=__lazy("node:$1")'));
 }
 
 /**

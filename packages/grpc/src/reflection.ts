@@ -1,5 +1,5 @@
-import { type DescFile, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import type { DescFile, MessageInitShape } from "@bufbuild/protobuf";
+import { descriptorBytes } from "@kiln/api/lean-file";
 import {
   ServerReflection,
   type ServerReflectionRequest,
@@ -22,10 +22,10 @@ export function addReflection(router: Router): void {
 }
 
 async function answerAll(router: Router, call: ServerCall<ServerReflectionRequest, Answer>): Promise<void> {
-  for await (const request of call) await call.send(answer(router, request));
+  for await (const request of call) await call.send(await answer(router, request));
 }
 
-function answer(router: Router, request: ServerReflectionRequest): Answer {
+async function answer(router: Router, request: ServerReflectionRequest): Promise<Answer> {
   const head = { validHost: request.host, originalRequest: request };
   const query = request.messageRequest;
   switch (query.case) {
@@ -38,18 +38,18 @@ function answer(router: Router, request: ServerReflectionRequest): Answer {
     case "fileByFilename":
       return {
         ...head,
-        ...files(
+        ...(await files(
           findFile(router, (f) => `${f.name}.proto` === query.value),
           query.value,
-        ),
+        )),
       };
     case "fileContainingSymbol":
       return {
         ...head,
-        ...files(
+        ...(await files(
           findFile(router, (f) => hasSymbol(f, query.value)),
           query.value,
-        ),
+        )),
       };
     case "allExtensionNumbersOfType":
     case "fileContainingExtension":
@@ -69,15 +69,15 @@ function failure(
 }
 
 /** The file and all that it needs, each once, dependencies included. */
-function files(file: DescFile | undefined, name: string): Pick<Answer, "messageResponse"> {
+async function files(file: DescFile | undefined, name: string): Promise<Pick<Answer, "messageResponse">> {
   if (!file) return failure("not_found", `not found: ${name}`);
   const seen = new Map<string, Uint8Array>();
-  const add = (f: DescFile): void => {
+  const add = async (f: DescFile): Promise<void> => {
     if (seen.has(f.name)) return;
-    seen.set(f.name, toBinary(FileDescriptorProtoSchema, f.proto));
-    for (const dependency of f.dependencies) add(dependency);
+    seen.set(f.name, descriptorBytes(f) ?? (await import("./library-descriptor.ts")).librarysBytes(f));
+    for (const dependency of f.dependencies) await add(dependency);
   };
-  add(file);
+  await add(file);
   return {
     messageResponse: { case: "fileDescriptorResponse", value: { fileDescriptorProto: [...seen.values()] } },
   };
