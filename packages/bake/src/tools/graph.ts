@@ -1,4 +1,4 @@
-import { compareStrings } from "@kiln/hcl";
+import { type Layout, layOut, type Slot } from "./graph-layout.ts";
 
 /** One target of a graph. */
 export interface GraphTarget {
@@ -51,7 +51,24 @@ const MARGIN = 16;
 const LETTER = 8;
 const LEGEND = 34;
 const PREFIX = "target:";
-const SWEEPS = 4;
+/** Room for a line between boxes. */
+const LANE = 22;
+
+/** Where a line passes a column: from the left edge to the right one, at a height. */
+interface Lane {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+}
+
+interface Picture {
+  readonly boxes: ReadonlyMap<string, Box>;
+  readonly points: ReadonlyMap<string, Lane>;
+  readonly lanes: Layout<Node>["lanes"];
+  readonly width: number;
+  /** Where the boxes end. */
+  readonly below: number;
+}
 
 /** Strokes by kind of edge. */
 const EDGES: Readonly<Record<EdgeKind, { readonly style: string; readonly label: string }>> = {
@@ -121,84 +138,56 @@ function nodesOf({ targets, groups = [] }: GraphSource): Node[] {
   return [...targetNodes, ...groupNodes];
 }
 
-/** Columns: a node stands right of all that it needs. Cycles are cut. */
-function columnsOf(nodes: readonly Node[]): Node[][] {
-  const byId = new Map(nodes.map((node) => [node.id, node]));
-  const depth = new Map<string, number>();
-  const open = nodes.map((node) => ({ node, entered: false }));
-  while (open.length > 0) {
-    const step = open.pop()!;
-    const { id, needs } = step.node;
-    if (step.entered) {
-      depth.set(id, Math.max(-1, ...needs.map((other) => depth.get(other.id) ?? 0)) + 1);
-      continue;
-    }
-    if (depth.has(id)) continue;
-    depth.set(id, 0);
-    open.push({ node: step.node, entered: true });
-    for (const other of needs)
-      if (!depth.has(other.id)) open.push({ node: byId.get(other.id)!, entered: false });
-  }
-  const columns: Node[][] = [];
-  for (const node of [...nodes].sort((a, b) => compareStrings(a.id, b.id))) {
-    const at = depth.get(node.id) ?? 0;
-    columns[at] ??= [];
-    columns[at].push(node);
-  }
-  return ordered(Array.from(columns, (column) => column ?? []));
-}
-
-/** Brings each column in the order of what its nodes are connected with, so that few lines cross. */
-function ordered(columns: Node[][]): Node[][] {
-  const neighbours = new Map<string, string[]>();
-  const connect = (a: string, b: string): void => {
-    neighbours.set(a, [...(neighbours.get(a) ?? []), b]);
-  };
-  for (const node of columns.flat()) {
-    for (const { id } of node.needs) {
-      connect(node.id, id);
-      connect(id, node.id);
-    }
-  }
-  const row = new Map(columns.flatMap((column) => column.map((node, i) => [node.id, i] as const)));
-  for (let sweep = 0; sweep < SWEEPS; sweep++) {
-    for (const column of sweep % 2 === 0 ? columns : columns.toReversed()) {
-      const weight = new Map(
-        column.map(({ id }) => {
-          const rows = (neighbours.get(id) ?? []).map((other) => row.get(other) ?? 0);
-          const mean = rows.length === 0 ? (row.get(id) ?? 0) : rows.reduce((a, b) => a + b, 0) / rows.length;
-          return [id, mean] as const;
-        }),
-      );
-      column.sort((a, b) => weight.get(a.id)! - weight.get(b.id)! || compareStrings(a.id, b.id));
-      for (const [i, { id }] of column.entries()) row.set(id, i);
-    }
-  }
-  return columns;
-}
-
 function widthOf(text: string): number {
   return [...text].reduce((sum, char) => sum + (char.codePointAt(0)! >= 0x1100 ? 2 : 1), 0);
 }
 
-function placed(columns: readonly (readonly Node[])[]): { boxes: Map<string, Box>; width: number } {
+function boxWidth({ name, note }: Node): number {
+  return Math.max(widthOf(name), widthOf(note), 8) * LETTER + 24;
+}
+
+/** Gives every node its box, and every edge the points between its ends. */
+function placed(nodes: readonly Node[]): Picture {
+  const { columns, lanes } = layOut(nodes);
   const boxes = new Map<string, Box>();
+  const points = new Map<string, Lane>();
+  const heightOf = (column: readonly Slot<Node>[]): number =>
+    column.reduce((sum, { node }) => sum + (node === undefined ? LANE : ROW), 0);
+  const tallest = Math.max(0, ...columns.map(heightOf));
   let x = MARGIN;
   for (const column of columns) {
-    const letters = Math.max(...column.map(({ name, note }) => Math.max(widthOf(name), widthOf(note))), 8);
-    const width = letters * LETTER + 24;
-    for (const [row, node] of column.entries()) {
-      boxes.set(node.id, { x, y: MARGIN + row * ROW, width, node });
+    const width = Math.max(0, ...column.map(({ node }) => (node === undefined ? 0 : boxWidth(node))));
+    let y = MARGIN + (tallest - heightOf(column)) / 2;
+    for (const { id, node } of column) {
+      if (node === undefined) points.set(id, { x, y: y + LANE / 2, width });
+      else boxes.set(id, { x, y: y + (ROW - BOX) / 2, width, node });
+      y += node === undefined ? LANE : ROW;
     }
     x += width + GAP;
   }
-  return { boxes, width: Math.max(x - GAP + MARGIN, 340) };
+  return { boxes, points, lanes, width: Math.max(x - GAP + MARGIN, 340), below: MARGIN + tallest };
 }
 
-function drawEdge(from: Box, to: Box, kind: EdgeKind): string {
-  const [x1, y1, x2, y2] = [from.x + from.width, from.y + BOX / 2, to.x, to.y + BOX / 2];
-  const middle = (x1 + x2) / 2;
-  return `<path d="M${x1} ${y1}C${middle} ${y1} ${middle} ${y2} ${x2} ${y2}" fill="none" ${EDGES[kind].style} marker-end="url(#${kind})"/>`;
+/** A curve from the right of one box to the left of another, straight through the lanes between them. */
+function drawEdge(
+  from: Box,
+  to: Box,
+  edge: { readonly kind: EdgeKind; readonly lanes: readonly Lane[] },
+): string {
+  let [x, y] = [from.x + from.width, from.y + BOX / 2];
+  let path = `M${x} ${y}`;
+  const curve = (x2: number, y2: number): void => {
+    const middle = (x + x2) / 2;
+    path += `C${middle} ${y} ${middle} ${y2} ${x2} ${y2}`;
+    [x, y] = [x2, y2];
+  };
+  for (const lane of edge.lanes) {
+    curve(lane.x, lane.y);
+    x += lane.width;
+    path += `H${x}`;
+  }
+  curve(to.x, to.y + BOX / 2);
+  return `<path d="${path}" fill="none" ${EDGES[edge.kind].style} marker-end="url(#${edge.kind})"/>`;
 }
 
 function drawBox({ x, y, width, node }: Box): string {
@@ -223,15 +212,18 @@ function drawLegend(kinds: ReadonlySet<EdgeKind>, y: number): string[] {
 
 /** Draws groups, targets, the contexts that link them and what they inherit, as SVG. Arrows go with the data. */
 export function graphSvg(source: GraphSource): string {
-  const columns = columnsOf(nodesOf(source));
-  const { boxes, width } = placed(columns);
+  const { boxes, points, lanes, width, below } = placed(nodesOf(source));
   const edges = [...boxes.values()].flatMap((to) =>
     to.node.needs.map(({ id, kind }) => ({ from: boxes.get(id)!, to, kind })),
   );
+  const lanesOf = (from: Box, to: Box): Lane[] =>
+    lanes(from.node.id, to.node.id).flatMap((id) => {
+      const lane = points.get(id);
+      return lane === undefined ? [] : [lane];
+    });
   const order: readonly EdgeKind[] = ["link", "inherits", "member"];
   const kinds = new Set(order.filter((kind) => edges.some((edge) => edge.kind === kind)));
-  const below = MARGIN + Math.max(0, ...columns.map(({ length }) => length)) * ROW;
-  const height = below + (kinds.size === 0 ? 0 : LEGEND);
+  const height = below + (kinds.size === 0 ? MARGIN : LEGEND);
   const markers = [...kinds].map((kind) => {
     const color = /stroke="(#\w+)"/.exec(EDGES[kind].style)![1];
     return `<marker id="${kind}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z" fill="${color}"/></marker>`;
@@ -239,7 +231,7 @@ export function graphSvg(source: GraphSource): string {
   const parts = [
     ...(markers.length === 0 ? [] : [`<defs>${markers.join("")}</defs>`]),
     `<rect width="${width}" height="${height}" fill="#ffffff"/>`,
-    ...edges.map(({ from, to, kind }) => drawEdge(from, to, kind)),
+    ...edges.map(({ from, to, kind }) => drawEdge(from, to, { kind, lanes: lanesOf(from, to) })),
     ...[...boxes.values()].map(drawBox),
     ...drawLegend(kinds, below + 8),
   ];
