@@ -5,7 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import { readFileSync, writeSync } from "node:fs";
-import { registerHooks } from "node:module";
+import { registerHooks, stripTypeScriptTypes } from "node:module";
 import { fileURLToPath } from "node:url";
 
 /** What is to be evaluated. */
@@ -148,6 +148,8 @@ function converted(name: string, text: string, fallback: unknown): Scalar {
 
 async function evaluate(job: DefinitionJob): Promise<DefinitionAnswer> {
   guardImports(job);
+  // Node's TypeScript reader starts with what is taken away next.
+  stripTypeScriptTypes("");
   guardGlobals(job.mayConnect);
   const asked = new Map<string, AskedVariable>();
   const loaded = (await import(job.url)) as { readonly default?: unknown };
