@@ -1,10 +1,10 @@
 /** Where exported archives go on this machine. */
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { lstatSync, mkdirSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { BuildError, codeOfNodeError, errorMessage } from "@kiln/base";
+import { randomHex } from "@kiln/formats";
 import type { FileSink } from "@kiln/session/client";
 
 /**
@@ -14,7 +14,7 @@ import type { FileSink } from "@kiln/session/client";
 export async function openFileSink(path: string): Promise<FileSink> {
   mkdirSync(dirname(path), { recursive: true });
   const isDirect = isSpecial(path);
-  const target = isDirect ? path : `${path}.tmp-${randomBytes(6).toString("hex")}`;
+  const target = isDirect ? path : `${path}.tmp-${randomHex(6)}`;
   let file: FileHandle;
   try {
     file = await open(target, "w", 0o666);

@@ -1,9 +1,8 @@
 /** The `index.json` of an OCI layout on this machine. */
-import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { BuildError, errorMessage } from "@kiln/base";
-import { goJson } from "@kiln/formats";
+import { goJson, randomHex } from "@kiln/formats";
 
 const INDEX_TYPE = "application/vnd.oci.image.index.v1+json";
 const REF_NAME = "org.opencontainers.image.ref.name";
@@ -91,7 +90,7 @@ export class OciIndex {
 
   #write(index: IndexFile): void {
     const file = join(this.#dir, "index.json");
-    const temporary = `${file}.tmp-${randomBytes(6).toString("hex")}`;
+    const temporary = `${file}.tmp-${randomHex(6)}`;
     try {
       writeFileSync(temporary, goJson(index), { flush: true });
       renameSync(temporary, file);

@@ -1,8 +1,8 @@
 /** Buildx's configuration directory: where it is, and how files are written so that Buildx reads them. */
-import { randomBytes } from "node:crypto";
 import { chownSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { randomHex } from "@kiln/formats";
 
 /** The environment that paths depend on. */
 export type Env = Readonly<Record<string, string | undefined>>;
@@ -57,7 +57,7 @@ export class ConfigDir {
   ): void {
     const file = join(this.path, name);
     this.makeDir(dirname(name));
-    const temporary = `${file}.tmp-${randomBytes(6).toString("hex")}`;
+    const temporary = `${file}.tmp-${randomHex(6)}`;
     try {
       writeFileSync(temporary, text, { mode: opts.mode ?? 0o600, flush: !opts.volatile });
       if (this.#owner) chownSync(temporary, this.#owner.uid, this.#owner.gid);
@@ -76,7 +76,7 @@ export class ConfigDir {
   nodeIdentifier(): string {
     const known = this.read(".buildNodeID");
     if (known !== undefined) return known;
-    const id = randomBytes(8).toString("hex");
+    const id = randomHex(8);
     this.write(".buildNodeID", id);
     return id;
   }

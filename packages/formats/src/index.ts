@@ -8,7 +8,7 @@ export {
   goJson,
   quoteJson,
 } from "./go-json.ts";
-export { newId, newUuid, randomHex } from "./id.ts";
+export { newId, newUuid, randomHex, useRandomBytes } from "./id.ts";
 export { quoteGo } from "./quote.ts";
 export { shellWords } from "./shell-words.ts";
 export { bytesSize, humanSize, parseDecimalBytes, parseRamBytes } from "./size.ts";

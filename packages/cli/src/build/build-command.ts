@@ -82,7 +82,7 @@ async function runBuildCommand(ctx: CommandContext): Promise<number> {
         stdoutIsTerminal: terminal.stdout.isTTY === true,
         cwd: terminal.cwd(),
       },
-      stdin: new StdinSource(terminal.stdin),
+      stdin: new StdinSource({ [Symbol.asyncIterator]: () => terminal.stdin[Symbol.asyncIterator]() }),
       stdout: terminal.stdout,
       onStatus: printer.update,
       warn: printer.warn,

@@ -1,8 +1,7 @@
 /** What a build leaves on disk and on standard output: image id, metadata file. */
-import { randomBytes } from "node:crypto";
 import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { BuildError } from "@kiln/base";
-import { bytesFromBase64, goJson } from "@kiln/formats";
+import { bytesFromBase64, goJson, randomHex } from "@kiln/formats";
 import type { VertexWarning } from "@kiln/progress";
 import { warningJson } from "@kiln/progress";
 import { nodeReason } from "./inputs.ts";
@@ -56,7 +55,7 @@ export function writeImageId(path: string, id: string): void {
 }
 
 function writeWhole(path: string, text: string, what = ""): void {
-  const temporary = `${path}.tmp-${randomBytes(6).toString("hex")}`;
+  const temporary = `${path}.tmp-${randomHex(6)}`;
   try {
     writeFileSync(temporary, text, { mode: 0o644 });
     renameSync(temporary, path);

@@ -65,7 +65,10 @@ export async function createBuildSession(parts: SessionParts): Promise<BuildSess
   const attachables: Attachable[] = [authProvider(parts)];
   const { inputs } = parts;
   const dirs = new Map<string, SharedDir>();
-  for (const [name, dir] of inputs.dirs) dirs.set(name, { dir, map: asRoot });
+  for (const [name, dir] of inputs.dirs) {
+    // Of a Dockerfile only the text matters.
+    dirs.set(name, { dir, map: asRoot, plain: name === "dockerfile" });
+  }
   for (const [name, files] of inputs.madeDirs) dirs.set(name, { dir: treeOfFiles(files), map: asRoot });
   if (dirs.size > 0) attachables.push(new FileSyncProvider(dirs));
   if (parts.secrets.size > 0) attachables.push(new SecretsProvider((id) => parts.secrets.get(id)?.()));

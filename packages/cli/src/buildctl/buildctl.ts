@@ -1,9 +1,11 @@
 import { errorMessage, isBuildError } from "@kiln/base";
-import type { Command, Terminal } from "../command/command.ts";
+import type { Command, TextSink } from "../command/command.ts";
 import { ExitCode } from "../command/command.ts";
 import type { FlagSpec } from "../command/flags.ts";
 import { runProgram } from "../command/run.ts";
-import { ignoreClosedPipes, stopSignal } from "../kiln.ts";
+import { standardTerminal } from "../standard-terminal.ts";
+import { stopSignal } from "../stop-signal.ts";
+import { useSystemRandom } from "../system-random.ts";
 import { buildctlHelp } from "./help.ts";
 
 const text = (name: string, usage: string, defaultValue?: string): FlagSpec => ({
@@ -110,21 +112,15 @@ const commands: Command = {
 
 /** Runs `buildctl` on this machine. Resolves to the exit code. */
 export async function runBuildctl(argv: readonly string[]): Promise<number> {
-  const terminal: Terminal = {
-    stdin: process.stdin,
-    stdout: process.stdout,
-    stderr: process.stderr,
-    env: process.env,
-    cwd: () => process.cwd(),
-  };
-  ignoreClosedPipes();
+  const terminal = standardTerminal();
+  useSystemRandom();
   try {
     return await runProgram(
       {
         name: "buildctl",
         root: commands,
         globals: globalFlags(process.env),
-        warn: (message) => process.stderr.write(`level=warning msg=${JSON.stringify(message)}\n`),
+        warn: (message) => terminal.stderr.write(`level=warning msg=${JSON.stringify(message)}\n`),
         style: "go",
         help: buildctlHelp,
       },
@@ -132,11 +128,11 @@ export async function runBuildctl(argv: readonly string[]): Promise<number> {
       { terminal, signal: stopSignal() },
     );
   } catch (error) {
-    return report(error, argv.includes("--debug"));
+    return report(error, terminal.stderr, argv.includes("--debug"));
   }
 }
 
-async function report(error: unknown, debug: boolean): Promise<number> {
+async function report(error: unknown, output: TextSink, debug: boolean): Promise<number> {
   if (error instanceof ExitCode) return error.code;
   const [{ failureOf }, { sanitizeText, sourceExcerpt }] = await Promise.all([
     import("@kiln/client"),
@@ -148,6 +144,6 @@ async function report(error: unknown, debug: boolean): Promise<number> {
   out += `error: ${sanitizeText(errorMessage(error))}\n`;
   if (isBuildError(error) && error.hint !== undefined) out += `hint: ${error.hint}\n`;
   if (debug && error instanceof Error && error.stack) out += `${error.stack}\n`;
-  process.stderr.write(out);
+  output.write(out);
   return 1;
 }

@@ -10,7 +10,7 @@ export class ResetBudget {
   /** Returns false when there were too many. */
   take(): boolean {
     if (this.#left < BURST / 2) {
-      const nowMs = performance.now();
+      const nowMs = Date.now();
       if (this.#lastMs !== 0)
         this.#left = Math.min(BURST, this.#left + ((nowMs - this.#lastMs) / 1000) * PER_SECOND);
       this.#lastMs = nowMs;

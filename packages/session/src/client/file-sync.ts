@@ -18,6 +18,8 @@ import type { Attachable } from "./attachable.ts";
 export interface SharedDir {
   /** Path on this machine, a tree of one's own, or anything that gives a source for the daemon's filter. */
   readonly dir: string | FileTree | ((filter: FilterOptions) => TreeSource);
+  /** Only contents matter, not extended attributes or several names of a file; see `DiskTree`. */
+  readonly plain?: boolean;
   /** May change what is sent; {@link asRoot} is what build contexts want. */
   readonly map?: FilterOptions["map"];
 }
@@ -67,7 +69,7 @@ export class FileSyncProvider implements Attachable {
     };
     if (typeof shared.dir === "function") return shared.dir(filter);
     return typeof shared.dir === "string"
-      ? sourceOfDir(shared.dir, filter)
+      ? sourceOfDir(shared.dir, filter, { plain: shared.plain === true })
       : sourceOfTree(shared.dir, filter);
   }
 }

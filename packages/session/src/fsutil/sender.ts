@@ -1,6 +1,6 @@
-import { closeSync, readSync } from "node:fs";
+import { closeSync, fstatSync, readSync } from "node:fs";
 import { BuildError, errorMessage, isBuildError } from "@kiln/base";
-import { fstat, isErrno, isRegular } from "@kiln/sys";
+import { isErrno } from "@kiln/sys";
 import { isGoRegular } from "./mode.ts";
 import { Pace } from "./pace.ts";
 import { Queue } from "./queue.ts";
@@ -169,7 +169,7 @@ class Sender {
       if (isBuildError(error, "not_found")) return undefined;
       throw error;
     }
-    if (isRegular(fstat(fd))) return fd;
+    if (fstatSync(fd).isFile()) return fd;
     closeSync(fd);
     return undefined;
   }

@@ -25,8 +25,12 @@ export function sourceOfTree(tree: FileTree, filter: FilterOptions = {}): TreeSo
 }
 
 /** A directory of this machine, see {@link DiskTree}. */
-export function sourceOfDir(dir: string, filter: FilterOptions = {}): TreeSource {
-  return sourceOfTree(new DiskTree(dir), filter);
+export function sourceOfDir(
+  dir: string,
+  filter: FilterOptions = {},
+  opts: { readonly plain?: boolean } = {},
+): TreeSource {
+  return sourceOfTree(new DiskTree(dir, opts), filter);
 }
 
 /** One part of {@link joinSources}: a directory's own entry (a single name as path) and what is in it. */

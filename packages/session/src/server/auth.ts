@@ -9,7 +9,12 @@ import type { SessionGroup, SessionManager } from "./manager.ts";
 const authTimeoutMs = 60_000;
 
 /** Changes with every start of the daemon, so that keys don't identify clients for good. */
-const salt = randomBytes(32);
+let knownSalt: Uint8Array | undefined;
+
+function salt(): Uint8Array {
+  knownSalt ??= randomBytes(32);
+  return knownSalt;
+}
 
 /** A client's answer about a registry. An empty username makes the secret an identity token. */
 export interface SessionCredentials {
@@ -64,7 +69,7 @@ export class SessionAuth {
         ["unimplemented", "unavailable"],
         caller.channel.unary(
           Auth.method.getTokenAuthority,
-          { Host: host, Salt: salt },
+          { Host: host, Salt: salt() },
           callOn(caller, { signal: limit }),
         ),
       );
@@ -88,7 +93,7 @@ export class SessionAuth {
         ["unimplemented"],
         caller.channel.unary(
           Auth.method.verifyTokenAuthority,
-          { Host: host, Salt: salt, Payload: payload },
+          { Host: host, Salt: salt(), Payload: payload },
           callOn(caller, { signal: limit }),
         ),
       );
