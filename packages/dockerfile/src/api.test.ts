@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sha256 } from "@kiln/oci";
-import { compileDockerfile, lintDockerfile, parseDockerfile } from "./index.ts";
+import { checkDockerfile, compileDockerfile, lintDockerfile, parseDockerfile } from "./index.ts";
 
 test("all mistakes of a file in one run, with ranges and excerpts", () => {
   const text = "FROM alpine\nRUNN x\nCOPY --chwon=a b c\nENV A\nCMD ok\n";
@@ -56,4 +56,39 @@ test("errors of a build are diagnostics", async () => {
   assert.equal(definition, undefined);
   assert.match(diagnostics[0]!.message, /^circular dependency detected on stage: a/);
   assert.equal(diagnostics[0]!.ranges[0]!.start.line, 2);
+});
+
+test("a check without a daemon: all stages, by line, nothing about what only base images know", async () => {
+  const text = `FROM alpine AS a
+WORKDIR rel
+COPY $JAVA_HOME /x
+FROM alpine
+ARG NAME=x
+COPY $NAEM secret.txt /
+ENV A b
+`;
+  const found = await checkDockerfile(text, { ignore: ["secret.txt"] });
+  assert.deepEqual(
+    found.map(({ rule, ranges }) => [rule?.name, ranges[0]?.start.line]),
+    [
+      ["WorkdirRelativePath", 2],
+      ["UndefinedVar", 6],
+      ["CopyIgnoredFile", 6],
+      ["LegacyKeyValueFormat", 7],
+    ],
+  );
+  const broken = await checkDockerfile("FROM alpine as a\nRUNN x\nCOPY\n");
+  assert.deepEqual(
+    broken.map(({ severity, ranges }) => [severity, ranges[0]?.start.line]),
+    [
+      ["warning", 1],
+      ["error", 2],
+      ["error", 3],
+    ],
+  );
+  assert.deepEqual(
+    (await checkDockerfile(text, { check: "skip=all" })).map(({ rule }) => rule?.name),
+    [],
+  );
+  assert.match((await checkDockerfile("# check=x\nFROM a\n"))[0]!.message, /^failed to parse check options/);
 });

@@ -11,7 +11,7 @@ import type { CompileHost } from "./compile/host.ts";
 import { imageJson } from "./compile/image.ts";
 import type { ResolvedImage } from "./frontend/backend.ts";
 import { sourcePrinter } from "./frontend/print-source.ts";
-import type { LintWarning } from "./lint/linter.ts";
+import { type LintWarning, parseLintOptions } from "./lint/linter.ts";
 
 /** What {@link compileDockerfile} takes. */
 export interface CompileOptions {
@@ -25,6 +25,10 @@ export interface CompileOptions {
   readonly resolveMode?: ResolveMode | undefined;
   /** Patterns of the ignore file. */
   readonly ignore?: readonly string[] | undefined;
+  /** Rules for the checks, as `# check=` has them; by default those of the file. */
+  readonly check?: string | undefined;
+  /** Looks at the stages too that the target doesn't need. */
+  readonly allStages?: boolean | undefined;
   /** Session that the build context comes from. */
   readonly sessionId?: string | undefined;
   /**
@@ -72,6 +76,7 @@ export async function compileDockerfile(
       sourceMap: { filename, language: "Dockerfile", data },
       settings: settingsOf(options),
       host: hostOf(options),
+      lint: options.check === undefined ? undefined : parseLintOptions(options.check),
       report: (warning) => add("warning", warning.message, warning),
     });
     const definition = compiled.state.marshal(compiled.marshal);
@@ -103,7 +108,7 @@ function settingsOf(options: CompileOptions): BuildSettings {
     targetPlatform: options.platform,
     buildPlatforms: [options.buildPlatform ?? options.platform ?? DEFAULT_PLATFORM],
     multiPlatform: false,
-    allStages: false,
+    allStages: options.allStages ?? false,
   };
 }
 

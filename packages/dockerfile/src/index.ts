@@ -6,6 +6,7 @@ export {
   type ParseOptions,
   parseDockerfile,
 } from "./api.ts";
+export { type CheckOptions, checkDockerfile } from "./check.ts";
 export { type CompiledDockerfile, type CompileOptions, compileDockerfile } from "./compile-simple.ts";
 export { type Fix, type FixedDockerfile, type FixOptions, fixDockerfile } from "./fix/fix.ts";
 export * from "./frontend/backend.ts";

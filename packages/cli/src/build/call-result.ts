@@ -1,8 +1,9 @@
 /** Prints what `--call` asked a frontend for. */
 import type { CallOption } from "@kiln/bake";
-import { BuildError } from "@kiln/base";
+import { BuildError, errorMessage } from "@kiln/base";
 import { bytesFromBase64 } from "@kiln/formats";
 import { type SourceRange, sanitizeText, sourceExcerpt } from "@kiln/progress";
+import { callTexts, isNewerAnswer } from "./call-texts.ts";
 
 /** What is printed, and the exit code that goes with it. */
 export interface CallOutput {
@@ -22,9 +23,17 @@ export function callOutput(
 ): CallOutput {
   const json = response.get("result.json");
   const exitCode = call.ignoreStatus ? 0 : statusCode(response.get("result.statuscode"));
-  if (call.name === "lint") return lintOutput(call, json, { dockerfile, exitCode });
+  const text = response.get("result.txt");
+  const version = response.get("version") ?? "";
+  if (call.name === "lint" && (call.format === "json" || text === undefined || !isNewerAnswer(version))) {
+    return lintOutput(call, json, { dockerfile, exitCode });
+  }
   if (call.format === "json" && json !== undefined) return { text: `${json}\n`, exitCode };
-  return { text: sanitizeText(response.get("result.txt") ?? ""), exitCode };
+  const print = Object.hasOwn(callTexts, call.name) ? callTexts[call.name] : undefined;
+  if (print !== undefined && json !== undefined && (text === undefined || !isNewerAnswer(version))) {
+    return { text: sanitizeText(print(parseAnswer(json))), exitCode };
+  }
+  return { text: sanitizeText(text ?? ""), exitCode };
 }
 
 interface LintResult {
@@ -80,6 +89,22 @@ function failureOf(result: LintResult, dockerfile: string): BuildError | undefin
   if (!buildError) return undefined;
   const place = excerptOf(result, buildError.location, dockerfile);
   return new BuildError("unknown", `${buildError.message}\n${place}`);
+}
+
+function buildFailure(result: LintResult, dockerfile: string): BuildError | undefined {
+  if (!result.buildError) return undefined;
+  const { message, location } = result.buildError;
+  return new BuildError("unknown", `${message}\n${excerptOf(result, location, dockerfile)}`);
+}
+
+function parseAnswer(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch (error) {
+    throw new BuildError("unknown", `the frontend's answer is no JSON: ${errorMessage(error)}`, {
+      cause: error,
+    });
+  }
 }
 
 function excerptOf(result: LintResult, location: LintLocation | undefined, dockerfile: string): string {

@@ -30,6 +30,7 @@ import { envBool } from "./request-from-flags.ts";
 import { prepareSecrets } from "./secrets.ts";
 import { createBuildSession } from "./session.ts";
 import { finishOutputs, type SolveAttrs, solveAttrs } from "./solve-attrs.ts";
+import { solveCall } from "./solve-call.ts";
 import { readSourcePolicy } from "./source-policy.ts";
 import type { StdinSource } from "./stdin-source.ts";
 
@@ -295,7 +296,7 @@ async function drive(
     );
     options.requestid = `frontend.${request.call.name}`;
   }
-  const result = await gateway.solve({
+  const result = await solveCall(gateway, {
     Frontend: solve.frontend,
     FrontendOpt: options,
     FrontendInputs: inputs,

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import fc from "fast-check";
 import { compileDockerfile, fixDockerfile, lintDockerfile } from "../index.ts";
+import { dockerfileText } from "../testing/arbitrary.ts";
 
 function fixed(text: string): string {
   return fixDockerfile(text).text;
@@ -51,6 +53,59 @@ test("commands of plain words become lists", () => {
     assert.equal(fixed(`FROM a\n${left}\n`), `FROM a\n${left}\n`);
   }
 });
+
+test("a CMD and an ENTRYPOINT that meet keep their forms", () => {
+  for (const left of [
+    "FROM a\nCMD b\nENTRYPOINT c\n",
+    'FROM a AS base\nENTRYPOINT c\nFROM base\nCMD ["b"]\n',
+    'FROM a AS base\nCMD b\nFROM base AS mid\nFROM mid\nENTRYPOINT ["c"]\n',
+  ]) {
+    assert.equal(fixed(left), left);
+  }
+  assert.equal(
+    fixed("FROM a AS x\nENTRYPOINT c\nFROM a\nCMD b\n"),
+    'FROM a AS x\nENTRYPOINT ["c"]\nFROM a\nCMD ["b"]\n',
+  );
+});
+
+test("rules that the file skips stay unfixed", () => {
+  const text = "# check=skip=FromAsCasing\nFROM a as b\nENV c d\n";
+  assert.equal(fixed(text), "# check=skip=FromAsCasing\nFROM a as b\nENV c=d\n");
+  assert.equal(fixed(text.replace("FromAsCasing", "all")), text.replace("FromAsCasing", "all"));
+  assert.deepEqual(fixDockerfile(text.replace("skip=", "skop=")).fixes, []);
+});
+
+test("every other byte stays: a BOM, line ends, here-documents, what isn't UTF-8, no end of line at the end", () => {
+  const latin = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.charCodeAt(0));
+  const before =
+    "\xef\xbb\xbfFROM a as b\r\n\r\n# \xe9\xff\r\nRUN <<E\r\nENV x y \xfe\r\nE\r\nenv A b\tc\r\nRUN x \\\r\n\r\n  y";
+  const after = before.replace("as b", "AS b").replace("env A b\tc", 'ENV A="b\tc"');
+  assert.deepEqual(Buffer.from(fixDockerfile(latin(before)).bytes), Buffer.from(latin(after)));
+});
+
+test("fixing twice is fixing once, and what is built stays the same", async () => {
+  await fc.assert(
+    fc.asyncProperty(dockerfileText, async (text) => {
+      const once = fixDockerfile(text);
+      assert.equal(fixDockerfile(once.text).text, once.text);
+      const rules = [
+        "ConsistentInstructionCasing",
+        "FromAsCasing",
+        "StageNameCasing",
+        "LegacyKeyValueFormat",
+      ];
+      const meaning = await compileDockerfile(fixDockerfile(text, { rules }).text);
+      const original = await compileDockerfile(text);
+      assert.deepEqual(meaning.definition?.def, original.definition?.def);
+      assert.deepEqual(configOf(meaning.image), configOf(original.image));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+function configOf(image: string | undefined): unknown {
+  return image === undefined ? undefined : (JSON.parse(image) as { config?: unknown }).config;
+}
 
 test("MAINTAINER becomes a label", () => {
   assert.equal(

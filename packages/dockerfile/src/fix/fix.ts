@@ -1,6 +1,10 @@
-import { textFromBytes } from "../base/bytes.ts";
+import { bytesFromText, textFromBytes } from "../base/bytes.ts";
 import { lower, upper } from "../base/go-text.ts";
+import { Problem } from "../base/problem.ts";
 import { parseInstructions } from "../instructions/parse.ts";
+import type { Instruction, Stage } from "../instructions/types.ts";
+import { parseLintOptions } from "../lint/linter.ts";
+import { findDirective } from "../syntax/directives.ts";
 import type { InstructionNode } from "../syntax/node.ts";
 import { parseFile } from "../syntax/parser.ts";
 import { type Edit, type InstructionText, textOf } from "./instruction-text.ts";
@@ -20,10 +24,12 @@ export interface Fix {
 /** A corrected Dockerfile. */
 export interface FixedDockerfile {
   readonly text: string;
+  /** The text as bytes; what isn't UTF-8 is as it was. */
+  readonly bytes: Uint8Array;
   readonly fixes: readonly Fix[];
 }
 
-/** Which rules are corrected; all by default. */
+/** Which rules are corrected; by default all that the file's `# check=` doesn't skip. */
 export interface FixOptions {
   readonly rules?: readonly string[] | undefined;
 }
@@ -37,32 +43,67 @@ export function fixDockerfile(input: string | Uint8Array, options: FixOptions = 
   const text = typeof input === "string" ? input : textFromBytes(input);
   const file = parseFile(text);
   const parsed = parseInstructions(file.instructions, undefined);
-  if (file.problems.length > 0 || parsed.problems.length > 0) return { text, fixes: [] };
+  if (file.problems.length > 0 || parsed.problems.length > 0 || !hasValidCheck(text))
+    return { text, bytes: bytesFromText(text), fixes: [] };
   const starts = lineStarts(text);
   const isLower = mostlyLower(stageInstructions(file.instructions));
   const edits: Edit[] = [];
-  const stage: StageFacts = { hasShell: false, hasEntrypoint: false };
+  const facts: CommandFacts = { hasShell: false, mixed: mixedCommands(parsed.stages) };
   for (const node of stageInstructions(file.instructions)) {
     const source = textOf(text, starts, { node, escapeToken: file.escapeToken });
-    edits.push(...editsOf(source, isLower, stage));
-    note(node, stage);
+    edits.push(...editsOf(source, isLower, facts));
+    // A stage may build on one that sets a shell, so it counts for all that follow.
+    if (lower(node.keyword) === "shell") facts.hasShell = true;
   }
-  const wanted = edits.filter(({ rule }) => options.rules === undefined || options.rules.includes(rule));
+  const skips = skippedRules(text);
+  const wanted = edits.filter(({ rule }) => options.rules?.includes(rule) ?? !skips(rule));
   return apply(text, starts, wanted);
 }
 
-/** What stands above in the stage. */
-export interface StageFacts {
+/** What a command's meaning depends on. */
+export interface CommandFacts {
+  /** A SHELL stands above. */
   hasShell: boolean;
-  hasEntrypoint: boolean;
+  /** Lines of the CMDs and ENTRYPOINTs that meet in one image. */
+  readonly mixed: ReadonlySet<number>;
 }
 
-function note(node: InstructionNode, stage: StageFacts): void {
-  const keyword = lower(node.keyword);
-  // A stage may build on one that sets a shell, so it counts for all that follow.
-  if (keyword === "shell") stage.hasShell = true;
-  if (keyword === "from") stage.hasEntrypoint = false;
-  if (keyword === "entrypoint") stage.hasEntrypoint = true;
+/**
+ * Where an image has a CMD and an ENTRYPOINT, from its stage or from those below, the form of the one decides about the
+ * other: a CMD means nothing to an ENTRYPOINT of the shell's form.
+ */
+function mixedCommands(stages: readonly Stage[]): ReadonlySet<number> {
+  const families = new Set<Instruction[]>();
+  const byName = new Map<string, Instruction[]>();
+  for (const stage of stages) {
+    const family = byName.get(stage.baseName) ?? [];
+    for (const instruction of stage.instructions) {
+      if (instruction.kind === "cmd" || instruction.kind === "entrypoint") family.push(instruction);
+    }
+    families.add(family);
+    if (stage.name !== "") byName.set(stage.name, family);
+  }
+  const lines = new Set<number>();
+  for (const family of families) {
+    if (new Set(family.map(({ kind }) => kind)).size < 2) continue;
+    for (const { location } of family) lines.add(location[0]?.start.line ?? 0);
+  }
+  return lines;
+}
+
+function hasValidCheck(text: string): boolean {
+  try {
+    parseLintOptions(findDirective("check", text)?.value ?? "");
+    return true;
+  } catch (error) {
+    if (error instanceof Problem) return false;
+    throw error;
+  }
+}
+
+function skippedRules(text: string): (rule: string) => boolean {
+  const { skipAll, skip } = parseLintOptions(findDirective("check", text)?.value ?? "");
+  return (rule) => skipAll || skip.has(rule);
 }
 
 /** Without the ARGs before the first FROM, which no rule looks at. */
@@ -80,7 +121,7 @@ function mostlyLower(nodes: readonly InstructionNode[]): boolean {
   return balance < 0;
 }
 
-function editsOf(source: InstructionText, isLower: boolean, stage: StageFacts): Edit[] {
+function editsOf(source: InstructionText, isLower: boolean, facts: CommandFacts): Edit[] {
   const { node } = source;
   const keyword = lower(node.keyword);
   const cased = isLower ? keyword : upper(keyword);
@@ -91,7 +132,7 @@ function editsOf(source: InstructionText, isLower: boolean, stage: StageFacts): 
   }
   if (keyword === "from") edits.push(...fromEdits(source, isLower));
   if (keyword === "env" || keyword === "label") edits.push(legacyEdit(source));
-  if (keyword === "cmd" || keyword === "entrypoint") edits.push(jsonArgsEdit(source, stage));
+  if (keyword === "cmd" || keyword === "entrypoint") edits.push(jsonArgsEdit(source, facts));
   return edits.filter((edit) => edit !== undefined);
 }
 
@@ -126,5 +167,6 @@ function apply(text: string, starts: readonly number[], edits: readonly Edit[]):
     at = edit.end;
   }
   parts.push(text.slice(at));
-  return { text: parts.join(""), fixes };
+  const after = parts.join("");
+  return { text: after, bytes: bytesFromText(after), fixes };
 }

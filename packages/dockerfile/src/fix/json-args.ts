@@ -1,5 +1,4 @@
-import { lower } from "../base/go-text.ts";
-import type { StageFacts } from "./fix.ts";
+import type { CommandFacts } from "./fix.ts";
 import type { Edit, InstructionText } from "./instruction-text.ts";
 
 /** Words that mean themselves to every shell. */
@@ -13,12 +12,12 @@ const BUILTINS: ReadonlySet<string> = new Set(
 
 /**
  * `CMD a b` as `CMD ["a", "b"]`, where the shell would do nothing but start the program. Left alone with a
- * SHELL above, for builtins, and for a CMD below an ENTRYPOINT, whose arguments it would change.
+ * SHELL above, for builtins, and where a CMD and an ENTRYPOINT meet.
  */
-export function jsonArgsEdit(source: InstructionText, stage: StageFacts): Edit | undefined {
+export function jsonArgsEdit(source: InstructionText, facts: CommandFacts): Edit | undefined {
   const { node, body, line } = source;
-  if (line === undefined || node.json || stage.hasShell || node.args.length !== 1) return undefined;
-  if (lower(node.keyword) === "cmd" && stage.hasEntrypoint) return undefined;
+  if (line === undefined || node.json || facts.hasShell || node.args.length !== 1) return undefined;
+  if (facts.mixed.has(node.startLine)) return undefined;
   const words = node.args[0]!.split(/[ \t]+/);
   const [command] = words;
   if (command === undefined || !COMMAND.test(command) || BUILTINS.has(command)) return undefined;
