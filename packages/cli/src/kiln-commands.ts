@@ -38,6 +38,11 @@ export const kilnCommands: Command = {
       body: async () => (await import("./build/build-command.ts")).buildCommand,
     },
     {
+      name: "check",
+      short: "Check Dockerfiles, and correct them",
+      body: async () => (await import("./check/check-command.ts")).checkCommand,
+    },
+    {
       name: "create",
       short: "Create a new builder instance",
       body: async () => (await import("./builders/create.ts")).createCommand,
