@@ -2,7 +2,7 @@
 NODE := node_modules/.bin/node
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: demo test build setup check unit e2e bench clean
+.PHONY: demo test build setup check unit e2e bench chaos clean
 
 demo: build
 	$(NODE) scripts/demo.ts
@@ -27,6 +27,10 @@ e2e: build
 
 bench: build
 	$(NODE) scripts/bench.ts
+
+# ROUNDS (20) and SEED may be given.
+chaos: build
+	$(NODE) scripts/chaos.ts $(ROUNDS) $(SEED)
 
 clean:
 	rm -rf bin dist node_modules

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { pushBusybox, pushDebian } from "./base-images.ts";
 import { BIN, type LocalDaemon, startKilnd } from "./kilnd.ts";
@@ -53,8 +53,19 @@ export async function openTestBed(name: string, options: TestBedOptions = {}): P
   let daemon = await startDaemonHere();
   undo.defer(async () => {
     await daemon.stop();
+    for (const dir of [join(folder, "tmp"), join(daemon.root, "tmp")]) {
+      const left = readdirSync(dir);
+      if (left.length > 0) throw new Error(`left in ${dir}: ${left.join(", ")}`);
+    }
   });
-  const env = { BUILDX_CONFIG: join(folder, "buildx"), HOME: folder, DOCKER_CONFIG: join(folder, "docker") };
+  const tmp = join(folder, "tmp");
+  mkdirSync(tmp);
+  const env = {
+    BUILDX_CONFIG: join(folder, "buildx"),
+    HOME: folder,
+    DOCKER_CONFIG: join(folder, "docker"),
+    TMPDIR: tmp,
+  };
   const call = (program: string, args: readonly string[], runOptions: RunOptions = {}) =>
     run(join(BIN, program), args, {
       timeoutMs: BUILD_TIMEOUT_MS,

@@ -7,10 +7,16 @@ export interface TabOptions {
   readonly tabWidth?: number;
 }
 
+/** What a terminal would act upon: cells hold names from anywhere. Line ends and tabs are ours. */
+const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
+
 /** Cells are separated by tabs; a column is as wide as its widest cell in a run of lines that have it. */
 export function alignColumns(text: string, options: TabOptions): string {
   const hasEnd = text.endsWith("\n");
-  const lines = (hasEnd ? text.slice(0, -1) : text).split("\n").map((line) => line.split("\t"));
+  const lines = (hasEnd ? text.slice(0, -1) : text)
+    .replace(CONTROLS, "")
+    .split("\n")
+    .map((line) => line.split("\t"));
   const out: string[] = [];
   formatBlock({ lines, options, widths: [], out }, 0, lines.length);
   return out.join("\n") + (hasEnd ? "\n" : "");

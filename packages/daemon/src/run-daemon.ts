@@ -5,7 +5,7 @@ import { LLBBridge } from "@kiln/api/gateway";
 import { TraceService } from "@kiln/api/otlp";
 import { BuildError, DisposableStore, sleep } from "@kiln/base";
 import { type Engine, gatewayHandlers, recordedProvenance } from "@kiln/engine";
-import { startZygote } from "@kiln/executor";
+import { cleanupLeftovers, startZygote } from "@kiln/executor";
 import { addReflection, HealthStatus, type ListenAddress, type Listener, listen, Router } from "@kiln/grpc";
 import { addContentService, SessionManager } from "@kiln/session";
 import type { Store } from "@kiln/store";
@@ -49,6 +49,7 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
   // forked before anything has grown: spawning costs in proportion to the memory of who does it
   const zygote = undo.use(await startZygote());
   lockRoot(config.root, undo);
+  useOwnTemporaryFolder(config.root);
   const stopping = listenForSignals(log);
   const sessions = new SessionManager({
     onHealthFailure: (id, error, fatal) =>
@@ -172,6 +173,14 @@ function lockRoot(root: string, undo: DisposableStore): void {
     throw new BuildError("failed_precondition", `could not lock ${file}, another instance running?`);
   }
   undo.use(lock);
+}
+
+/** Temporary files and mounts lie below the root: what a daemon that was killed left there goes with the next start. */
+function useOwnTemporaryFolder(root: string): void {
+  const dir = join(root, "tmp");
+  cleanupLeftovers(dir);
+  mkdirSync(dir, { recursive: true, mode: 0o711 });
+  process.env["TMPDIR"] = dir;
 }
 
 /** Reads `unix://`, `tcp://` and `fd://` addresses. */

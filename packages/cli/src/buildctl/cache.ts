@@ -2,7 +2,7 @@
 import type { UsageRecord } from "@kiln/api/control";
 import { timeOf } from "@kiln/client";
 import { parseDuration } from "@kiln/formats";
-import { formatBytes } from "@kiln/progress";
+import { formatBytes, sanitizeText } from "@kiln/progress";
 import type { CommandBody } from "../command/command.ts";
 import { type FlagSpec, usageError } from "../command/flags.ts";
 import { goTime, runFormat, sortUsage, usageRecord } from "../go-records.ts";
@@ -129,7 +129,7 @@ function verboseText(record: UsageRecord): string {
     ["Shared", String(record.Shared)],
     ["Size", formatBytes(record.Size)],
   );
-  if (record.Description !== "") rows.push(["Description", record.Description]);
+  if (record.Description !== "") rows.push(["Description", sanitizeText(record.Description)]);
   rows.push(["Usage count", String(record.UsageCount)]);
   if (used !== undefined) rows.push(["Last used", goTime(used)]);
   if (record.RecordType !== "") rows.push(["Type", record.RecordType]);

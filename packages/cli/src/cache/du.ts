@@ -2,6 +2,7 @@
 import type { UsageRecord } from "@kiln/api/control";
 import { timeOf } from "@kiln/client";
 import { goJson, humanDuration, humanSize, parseTemplate } from "@kiln/formats";
+import { sanitizeText } from "@kiln/progress";
 import { timeoutFlag, withTimeout } from "../builders/common-flags.ts";
 import { openRegistry } from "../builders/open-registry.ts";
 import type { CommandBody } from "../command/command.ts";
@@ -110,7 +111,7 @@ function prettyText(record: UsageRecord): string {
     `Shared:       ${fields.Shared}`,
     `Size:         ${fields.Size}`,
   );
-  if (record.Description !== "") lines.push(`Description:  ${record.Description}`);
+  if (record.Description !== "") lines.push(`Description:  ${sanitizeText(record.Description)}`);
   lines.push(`Usage count:  ${fields.UsageCount}`);
   if (fields.LastUsedAt !== "") lines.push(`Last used:    ${fields.LastUsedAt}`);
   if (record.RecordType !== "") lines.push(`Type:         ${record.RecordType}`);

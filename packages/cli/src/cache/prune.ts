@@ -3,6 +3,7 @@ import type { UsageRecord } from "@kiln/api/control";
 import { BuildError } from "@kiln/base";
 import { type BuildkitClient, enabledCaps, probe, timeOf } from "@kiln/client";
 import { humanSize, parseRamBytes } from "@kiln/formats";
+import { sanitizeText } from "@kiln/progress";
 import { timeoutFlag, withTimeout } from "../builders/common-flags.ts";
 import { openRegistry } from "../builders/open-registry.ts";
 import type { CommandBody } from "../command/command.ts";
@@ -121,7 +122,7 @@ function verboseText(record: UsageRecord): string {
     ["Shared", String(record.Shared)],
     ["Size", humanSize(record.Size)],
   );
-  if (record.Description !== "") rows.push(["Description", record.Description]);
+  if (record.Description !== "") rows.push(["Description", sanitizeText(record.Description)]);
   rows.push(["Usage count", String(record.UsageCount)]);
   if (lastUsed(record) !== "") rows.push(["Last used", lastUsed(record)]);
   if (record.RecordType !== "") rows.push(["Type", record.RecordType]);

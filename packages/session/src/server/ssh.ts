@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, closeSync, constants, mkdtempSync, openSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,6 +36,8 @@ const maxConnections = 256;
 export async function mountSshSocket(caller: SessionCaller, opts: SshSocketOptions): Promise<SshSocket> {
   const dir = mkdtempSync(join(tmpdir(), ".buildkit-ssh-sock"));
   const path = join(dir, "ssh_auth_sock");
+  // Names of sockets are short (107 bytes), those of folders needn't be.
+  const dirFd = openSync(dir, constants.O_RDONLY | constants.O_DIRECTORY);
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
@@ -47,6 +49,7 @@ export async function mountSshSocket(caller: SessionCaller, opts: SshSocketOptio
   const dispose = (): Promise<void> => {
     server.close();
     for (const socket of sockets) socket.destroy();
+    closeSync(dirFd);
     rmSync(dir, { recursive: true, force: true });
     return Promise.resolve();
   };
@@ -54,7 +57,7 @@ export async function mountSshSocket(caller: SessionCaller, opts: SshSocketOptio
     chmodSync(dir, 0o711);
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
-      server.listen({ path }, resolve);
+      server.listen({ path: `/proc/self/fd/${dirFd}/ssh_auth_sock` }, resolve);
     });
     chownSync(path, opts.uid, opts.gid);
     chmodSync(path, opts.mode);
