@@ -26,6 +26,9 @@ export function referencePage(): string {
 
 <!-- Written by packages/bake from its attribute records. Change those, then run its tests with KILN_UPDATE_DOCS=1. -->
 
+[The command](bake-command.md) has a page of its own; [the guide](../guide/bake.md) has examples. \`kiln.bake.ts\` has the same
+attributes in camel case: \`cacheFrom\` for \`cache-from\`.
+
 | Attribute | | \`--set\` | From Compose | May be null |
 | --- | --- | --- | --- | --- |
 ${rows.join("\n")}

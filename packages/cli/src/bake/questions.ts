@@ -51,9 +51,9 @@ export const questionFlags: readonly QuestionFlag[] = [
     bareValue: "table",
     typeName: "format",
     usage: 'Print a key of each target\'s content without building ("table", "json")',
-    doc: `Prints a key for each target, made of everything that decides what a build gives: its attributes and arguments as far as the Dockerfile uses them, the steps of the Dockerfile, the files of the contexts that these steps can read (\`.dockerignore\` applied), linked targets' keys, platforms and base images. Equal keys mean equal builds; nothing is run, and no network is needed.
+    doc: `Prints a key for each target, made of everything that decides what a build gives: its attributes and arguments as far as the Dockerfile uses them, the steps of the Dockerfile, the files of the contexts that these steps can read (\`.dockerignore\` applied), linked targets' keys, platforms (this machine's where none is named) and base images. Equal keys mean equal builds, with the limits below; nothing is run, and no network is needed.
 
-Not part of a key: tags, outputs, caches, \`pull\`, \`no-cache\`, values of secrets, times and owners of files, empty directories, comments in the Dockerfile. Base images, remote contexts and \`ADD\` addresses count by name: pin digests, commits or checksums for keys that see a moved tag. Nothing is known of what a base image holds, so variables that only its \`ENV\` sets make the whole context count, and files that its \`ONBUILD\` triggers copy don't. Dockerfiles with a frontend other than \`docker/dockerfile\` count as text, together with the whole context.`,
+Not part of a key: tags, outputs, caches, \`pull\`, \`no-cache\`, values of secrets, times, owners and permissions of files (except whether they may be executed), empty directories, comments in the Dockerfile. Base images, remote contexts and \`ADD\` addresses count by name: pin digests, commits or checksums for keys that see a moved tag. Nothing is known of what a base image holds, so variables that only its \`ENV\` sets make the whole context count, and files that its \`ONBUILD\` triggers copy don't. Dockerfiles with a frontend other than \`docker/dockerfile\` count as text, together with the whole context.`,
   },
   {
     name: "changed-since",

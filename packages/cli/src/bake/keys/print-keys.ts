@@ -31,7 +31,9 @@ export function printChanges(changes: readonly TargetChange[], commit: string, f
       name,
       { change, key, ...(reasons.length === 0 ? {} : { reasons }) },
     ]);
-    const document = { revision: commit, target: Object.fromEntries(target) as Record<string, unknown> };
+    const changed = changes.filter(({ change }) => change === "changed").map(({ name }) => name);
+    const all = Object.fromEntries(target) as Record<string, unknown>;
+    const document = { revision: commit, changed, target: all };
     return `${goJson(document, { indent: "  " })}\n`;
   }
   const rows = changes

@@ -1,0 +1,2 @@
+. /shared/greet.sh
+greet worker
