@@ -170,7 +170,8 @@ export function historyEvent(event: BuildHistoryEvent): GoRecord {
   };
 }
 
-function historyRecord(record: BuildHistoryRecord): GoRecord {
+/** A record of a build, likewise. */
+export function historyRecord(record: BuildHistoryRecord): GoRecord {
   const text = (value: string): string | undefined => value || undefined;
   const time = (value: BuildHistoryRecord["CreatedAt"]): unknown =>
     value && { seconds: value.seconds || undefined, nanos: value.nanos || undefined };

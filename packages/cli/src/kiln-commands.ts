@@ -62,6 +62,16 @@ export const kilnCommands: Command = {
       short: "Commands to work on build records",
       subcommands: [
         {
+          name: "export",
+          short: "Export build records into Docker Desktop bundle",
+          body: async () => (await import("./history/export.ts")).historyExportCommand,
+        },
+        {
+          name: "import",
+          short: "Import build records into Docker Desktop",
+          body: async () => (await import("./history/import.ts")).historyImportCommand,
+        },
+        {
           name: "inspect",
           short: "Inspect a build record",
           body: async () => (await import("./history/inspect.ts")).historyInspectCommand,
@@ -84,11 +94,20 @@ export const kilnCommands: Command = {
           body: async () => (await import("./history/ls.ts")).historyLsCommand,
         },
         {
+          name: "open",
+          short: "Open a build record in Docker Desktop",
+          body: async () => (await import("./history/open.ts")).historyOpenCommand,
+        },
+        {
           name: "rm",
           short: "Remove build records",
           body: async () => (await import("./history/rm.ts")).historyRmCommand,
         },
-        ...["export", "import", "open", "trace"].map(unsupported),
+        {
+          name: "trace",
+          short: "Show the OpenTelemetry trace of a build record",
+          body: async () => (await import("./history/trace.ts")).historyTraceCommand,
+        },
       ],
     },
     {

@@ -58,6 +58,17 @@ export class LocalState {
     );
   }
 
+  readGroup(
+    id: string,
+  ): { readonly targets: readonly string[]; readonly refs: readonly string[] } | undefined {
+    const file = `refs/__group__/${part(id)}`;
+    const text = this.#config.read(file);
+    if (text === undefined) return undefined;
+    const data = parseObject(text, file);
+    const list = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
+    return { targets: list(data.Targets), refs: list(data.Refs) };
+  }
+
   remove(ref: { builder: string; node: string; id: string }): void {
     this.#config.remove(`refs/${part(ref.builder)}/${part(ref.node)}/${part(ref.id)}`);
   }

@@ -52,7 +52,12 @@ export async function openNodes(ctx: CommandContext): Promise<HistoryNodes> {
 export async function queryRecords(
   nodes: HistoryNodes,
   reference: string,
-  opts: { readonly filters?: readonly string[]; readonly signal: AbortSignal },
+  opts: {
+    readonly filters?: readonly string[];
+    /** Leaves out builds that run. */
+    readonly completedOnly?: boolean;
+    readonly signal: AbortSignal;
+  },
 ): Promise<FoundRecord[]> {
   const offset = /^\^(.*)$/.exec(reference)?.[1];
   if (offset !== undefined && !/^\d{1,6}$/.test(offset))
@@ -77,6 +82,7 @@ export async function queryRecords(
       });
       for await (const { type, record } of events) {
         if (type === BuildHistoryEventType.DELETED || record === undefined) continue;
+        if (opts.completedOnly && type !== BuildHistoryEventType.COMPLETE) continue;
         if (!filters.every(({ matches }) => matches(record))) continue;
         const place = nodes.registry.store.localState.read({
           builder: node.builder,
@@ -102,8 +108,9 @@ export async function findRecord(
   nodes: HistoryNodes,
   reference: string,
   signal: AbortSignal,
+  opts: { readonly completedOnly?: boolean } = {},
 ): Promise<FoundRecord> {
-  const [first] = await queryRecords(nodes, reference, { signal });
+  const [first] = await queryRecords(nodes, reference, { ...opts, signal });
   if (first) return first;
   throw new BuildError(
     "not_found",

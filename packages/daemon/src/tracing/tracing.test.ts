@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { TraceService } from "@kiln/api/otlp";
-import { type AnyValue, AnyValueSchema, KeyValueSchema } from "@kiln/api/otlp-common";
+import { AnyValueSchema, KeyValueSchema } from "@kiln/api/otlp-common";
 import { type Span, SpanSchema } from "@kiln/api/otlp-trace";
 import { Channel, duplexPair, Router } from "@kiln/grpc";
 import { BuildTrace } from "./build-trace.ts";
@@ -48,7 +48,7 @@ test("trace contexts: only whole ones count", () => {
     `00-${TRACE.toUpperCase()}-${SPAN}-01`,
     `00-${TRACE}-${SPAN}`,
   ])
-    assert.equal(parseTraceParent(bad), undefined, bad);
+    assert.equal(parseTraceParent(bad), undefined, String(bad));
 });
 
 test("a build's trace: the call, and each time that a vertex ran", () => {
@@ -80,8 +80,11 @@ test("a build's trace: the call, and each time that a vertex ran", () => {
 });
 
 test("recorded traces read as those of BuildKit", () => {
-  const attribute = (key: string, value: AnyValue["value"]) =>
-    create(KeyValueSchema, { key, value: create(AnyValueSchema, { value }) });
+  const attribute = (key: string, value: MessageInitShape<typeof AnyValueSchema>["value"]) =>
+    create(KeyValueSchema, {
+      key,
+      value: create(AnyValueSchema, { value } as MessageInitShape<typeof AnyValueSchema>),
+    });
   const recorded = spanOf({
     attributes: [
       attribute("text", { case: "stringValue", value: "<a>" }),
