@@ -17,6 +17,8 @@ type Report = (path: readonly string[], message: string) => void;
 
 const MAX_PROBLEMS = 20;
 const TARGET_NAME = /^[a-zA-Z0-9_-]+$/;
+/** Members of objects about which a schema says nothing. */
+const SCALAR: Schema = { type: ["string", "number", "boolean"] };
 const SCHEMAS = new Map(TARGET_FIELDS.map(({ name, schema }) => [name, schema as Schema]));
 
 /**
@@ -163,13 +165,14 @@ function checkMembers(
   value: Readonly<Record<string, unknown>>,
   at: (place: string) => (message: string) => void,
 ): void {
-  const known = asSchema(schema.properties);
+  const known = schema.properties === undefined ? undefined : asSchema(schema.properties);
+  const others = isObject(schema.additionalProperties) ? asSchema(schema.additionalProperties) : SCALAR;
   for (const [key, item] of Object.entries(value)) {
-    const own = known[kebabCase(key)];
-    if (own !== undefined) checkValue(asSchema(own), item, at(JSON.stringify(key)));
-    else if (isObject(schema.additionalProperties))
-      checkValue(asSchema(schema.additionalProperties), item, at(JSON.stringify(key)));
-    else if (schema.properties !== undefined) at(JSON.stringify(key))("is not known");
+    const name = kebabCase(key);
+    const report = at(JSON.stringify(key));
+    if (known === undefined) checkValue(others, item, report);
+    else if (Object.hasOwn(known, name)) checkValue(asSchema(known[name]), item, report);
+    else report("is not known");
   }
 }
 

@@ -110,6 +110,14 @@ test("what isn't a definition is told in the user's words", () => {
       { targets: { a: { cacheFrom: [], "cache-from": [] } } },
       'targets/a/cache-from: target "a": "cache-from" is given twice',
     ],
+    [
+      { targets: { a: { secret: [{ id: "x", constructor: "y" }] } } },
+      'targets/a/secret: target "a": "secret" [0] "constructor" is not known',
+    ],
+    [
+      { targets: { a: { policy: [{ filename: [[]] }] } } },
+      'targets/a/policy: target "a": "policy" [0] "filename" must be a string or a number or a boolean, not an array',
+    ],
     [{ groups: { g: {} }, targets: {} }, 'groups/g: group "g" has no "targets"'],
     [
       { groups: { g: "a" }, targets: {} },

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { type BakePlan, readBake } from "@kiln/bake";
+import { type BakePlan, ejectPlan, readBake } from "@kiln/bake";
 import { errorMessage } from "@kiln/base";
 import { nodeBakeHost } from "../bake-host.ts";
 import { definitionPermissions, evaluateDefinitions } from "./evaluate-definition.ts";
@@ -85,6 +85,19 @@ export default defineBake(async ({ variable, localPlatform }) => {
   ]);
   const off = await evaluate(text, { env: { NAME: "env", BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP: "1" } });
   assert.equal(off.plan.targets[0]?.args.get("TEXT"), "x");
+});
+
+test("an ejected definition evaluates to the same", async () => {
+  const text = `${HEAD}export default defineBake({
+    groups: { default: ["app"] },
+    targets: {
+      base: { dockerfileInline: "FROM scratch\\n# \${x}" },
+      app: { inherits: ["base"], contexts: { base: "target:base" }, cacheFrom: ["type=gha"], resources: { memory: "1g" } },
+    },
+  });`;
+  const { plan } = await evaluate(text);
+  const again = await evaluate(ejectPlan(plan, "ts"));
+  assert.equal(again.plan.print(), plan.print());
 });
 
 test("mistakes are told with their places", async () => {

@@ -116,6 +116,8 @@ function splitNul(data: Buffer): string[] {
 function* parseRawDiff(fields: readonly string[]): Generator<[path: string, file: RevisionFile | undefined]> {
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const [mode = "", , id = "", , status = ""] = fields[i]!.replace(/^:/, "").split(" ");
+    // Of a conflict; what the revision has is in a line of its own.
+    if (status.startsWith("U")) continue;
     yield [fields[i + 1]!, status.startsWith("A") || /^0+$/.test(id) ? undefined : { mode, id }];
   }
 }
