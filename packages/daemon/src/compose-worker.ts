@@ -28,6 +28,7 @@ import { normalizePlatform, type Platform, parsePlatform, parseReference } from 
 import { Registries } from "@kiln/registry";
 import type { SessionManager } from "@kiln/session";
 import { type FetchBlob, openStore, type Store } from "@kiln/store";
+import { MachineNotes } from "@kiln/sys";
 import type { DaemonConfig } from "./config/config.ts";
 import type { Logger } from "./log.ts";
 import { createSourceSessions, createStepClients } from "./session-services.ts";
@@ -66,9 +67,11 @@ export async function composeWorker(at: {
   mkdirSync(root, { recursive: true, mode: 0o711 });
   const layers = undo.use(new LayerPool());
   const fetchBlob = registryFetcher(registries, authenticators);
+  const notes = new MachineNotes(join(root, "machine.json"));
   const store = undo.use(
     await openStore({
       root,
+      notes,
       snapshotter: config.worker.snapshotter as "auto" | "overlayfs" | "native",
       fetchBlob,
       layers,
@@ -78,7 +81,7 @@ export async function composeWorker(at: {
   const hasher = undo.use(new ContentHasher());
   const fileRunner = undo.use(new FileRunner());
   const cdi = composeDevices(config, log);
-  const { executor, network } = await composeExecutor({ ...at, cdi }, join(root, "executor"));
+  const { executor, network } = await composeExecutor({ ...at, cdi, notes }, join(root, "executor"));
   undo.use(executor);
   const { refs, content, leases } = store;
   const sources = new SourceManager([
@@ -175,6 +178,7 @@ async function composeExecutor(
     readonly zygote: Zygote;
     readonly log: Logger;
     readonly cdi: CdiRegistry | undefined;
+    readonly notes: MachineNotes;
   },
   root: string,
 ): Promise<{ executor: OciExecutor; network: string }> {
@@ -200,6 +204,7 @@ async function composeExecutor(
     root,
     zygote,
     network,
+    notes: at.notes,
     dns: {
       nameservers: config.dns.nameservers,
       options: config.dns.options,

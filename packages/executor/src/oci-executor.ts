@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, realpathSync, rmSync, writeFileSync } from "node
 import { release } from "node:os";
 import { join } from "node:path";
 import { BuildError, createDeferred, type Deferred, withSignal } from "@kiln/base";
-import type { Mount } from "@kiln/sys";
+import type { MachineNotes, Mount } from "@kiln/sys";
 import type { CdiEdits } from "./cdi-edits.ts";
 import type { CdiRegistry } from "./cdi-registry.ts";
 import { cgroupsPathOf, hasCgroupNamespaces } from "./cgroup.ts";
@@ -21,17 +21,15 @@ import type {
   SandboxSpec,
   TerminalSize,
 } from "./executor.ts";
+import { findRuntime } from "./find-runtime.ts";
 import { HandedMounts } from "./handed-mounts.ts";
 import { insecureGrants, mapsGroup } from "./insecure.ts";
 import { type ContainerNetwork, hostNetwork, type NetworkProvider, noNetwork } from "./network.ts";
-import { DEFAULT_CAPABILITIES, type SpecHost } from "./oci-spec.ts";
+import type { SpecHost } from "./oci-spec.ts";
 import { EMULATOR_DEST, emulatorOf, goArchitecture } from "./platforms.ts";
 import type { ExitEvent, PlannedMount, RunPlan, StdioPaths } from "./protocol.ts";
 import { replaceProxyEnv } from "./proxy/proxy-env.ts";
 import { isProxied, ProxyNetworks } from "./proxy/proxy-network.ts";
-import { chooseRuntime, type RuntimeTraits, runtimeTraits, tryRuntime } from "./runtime-choice.ts";
-import { defaultSeccomp } from "./seccomp.ts";
-import { compileSeccomp } from "./seccomp-compile.ts";
 import { openStdio, type Stdio } from "./stdio.ts";
 import { addTraceSocket } from "./trace-socket.ts";
 import type { Zygote } from "./zygote.ts";
@@ -65,6 +63,8 @@ export interface OciExecutorOptions {
   readonly cdi?: CdiRegistry;
   /** Path of the daemon's socket for steps that send traces. */
   readonly traceSocket?: string;
+  /** Where it is noted which runtime works and how, so that the next start needn't try. */
+  readonly notes?: MachineNotes;
 }
 
 /** Makes the executor that runs an OCI runtime (crun, runc). Chooses and tries the runtime. */
@@ -80,37 +80,16 @@ export async function createOciExecutor(options: OciExecutorOptions): Promise<Oc
   const root = realpathSync(options.root);
   const host = describeHost(options);
   const { zygote } = options;
-  const trial = join(root, "trial");
-  const traits = new Map<string, Promise<RuntimeTraits>>();
-  const choosing = chooseRuntime(options.binary, async (candidate) => {
-    const config = { runtime: candidate.path, runtimeKeeps: false, noPivotRoot: false, host };
-    const { hideUnifiedCgroup } = candidate;
-    await zygote.request("configure", { ...config, hideUnifiedCgroup, runDir: join(root, "run") });
-    const asked = runtimeTraits(zygote, candidate);
-    asked.catch(() => undefined);
-    traits.set(candidate.path, asked);
-    return await tryRuntime(zygote, candidate, host, trial);
-  });
-  // Meanwhile the zygote is still starting.
-  const seccomp = compiledSeccomp(host);
-  const runtime = await choosing;
-  rmSync(trial, { recursive: true, force: true });
-  const known = await traits.get(runtime.path);
+  const { runtime, traits, seccompBpf } = await findRuntime(options, host, root);
   await zygote.request("configure", {
     runtime: runtime.path,
-    runtimeKeeps: known?.keeps ?? false,
+    runtimeKeeps: traits.keeps,
     hideUnifiedCgroup: runtime.hideUnifiedCgroup,
     noPivotRoot: options.noPivotRoot ?? false,
     runDir: join(root, "run"),
-    host: known?.takesSeccompBpf ? { ...host, ...seccomp } : host,
+    host: seccompBpf === undefined ? host : { ...host, seccompBpf },
   });
   return new OciExecutor({ ...options, root }, runtime.path);
-}
-
-function compiledSeccomp(host: SpecHost): { seccompBpf?: string } {
-  if (!host.seccomp) return {};
-  const filter = compileSeccomp(defaultSeccomp(host.architecture, host.kernel, DEFAULT_CAPABILITIES));
-  return filter ? { seccompBpf: filter.toString("base64") } : {};
 }
 
 function describeHost(options: OciExecutorOptions): SpecHost {

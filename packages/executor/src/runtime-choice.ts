@@ -30,6 +30,12 @@ function isExecutable(path: string): boolean {
 /** In the order in which they are tried: the one made for BuildKit, then the fastest that works. */
 const CANDIDATES = ["buildkit-runc", "crun", "runc"];
 
+/** The installed programs that {@link chooseRuntime} would try, in that order. */
+export function runtimePaths(binary: string | undefined): string[] {
+  const names = binary === undefined || binary === "" ? CANDIDATES : [binary];
+  return names.map((name) => findProgram(name)).filter((path) => path !== undefined);
+}
+
 /**
  * Chooses the OCI runtime: `binary` (a name or path) when given, else the first of `buildkit-runc`, `crun` and
  * `runc` that is installed and gets as far as looking for the program in a trial container.

@@ -56,6 +56,19 @@ function loadLibrary(): LibSeccomp | undefined {
   return undefined;
 }
 
+/** Version of the machine's libseccomp, which knows the more system calls the newer it is; undefined without one. */
+export function libSeccompVersion(): string | undefined {
+  for (const name of LIBRARIES) {
+    try {
+      const version = koffi.load(name).func("const uint32_t *seccomp_version()")() as unknown;
+      return (koffi.decode(version, koffi.array("uint32_t", 3)) as number[]).join(".");
+    } catch {
+      // Not installed under this name, or too old to tell.
+    }
+  }
+  return undefined;
+}
+
 /**
  * Compiles a profile to the kernel's filter program, once for all containers: a runtime takes longer for this
  * than for everything else about a container. Undefined when the machine has no libseccomp or that refuses a

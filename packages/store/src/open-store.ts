@@ -2,7 +2,7 @@ import { renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { LayerPool } from "@kiln/archive";
 import { BuildError, type Clock, DisposableStore, systemClock } from "@kiln/base";
-import { diskSpace } from "@kiln/sys";
+import { diskSpace, type MachineNotes } from "@kiln/sys";
 import { CacheManager } from "./cache-manager.ts";
 import type { ContentStore } from "./content.ts";
 import { FileContentStore } from "./content-store.ts";
@@ -11,7 +11,7 @@ import type { LeaseStore } from "./lease.ts";
 import { createLeaseStore } from "./lease-store.ts";
 import { NativeSnapshotter } from "./native/native-snapshotter.ts";
 import { OverlaySnapshotter } from "./overlay/overlay-snapshotter.ts";
-import { probeOverlay } from "./overlay/overlay-support.ts";
+import { overlaySupport } from "./overlay/overlay-support.ts";
 import { RecordSet } from "./record-set.ts";
 import { recover } from "./recovery.ts";
 import type { FetchBlob, RefDeps } from "./ref-deps.ts";
@@ -35,6 +35,8 @@ export interface StoreOptions {
   readonly onWarning?: RefDeps["onWarning"];
   /** Threads for layers to share with others; the store's own when absent. */
   readonly layers?: LayerPool;
+  /** Where it is noted whether overlays work here, so that the next start needn't try. */
+  readonly notes?: MachineNotes;
 }
 
 /** Everything that one worker keeps. */
@@ -74,6 +76,7 @@ export async function openStore(opts: StoreOptions): Promise<Store> {
     db,
     trees,
     clock,
+    notes: opts.notes,
   });
   const records = undo.use(new RecordSet(db, clock));
   const manager = undo.use(
@@ -143,7 +146,13 @@ function isDamaged(error: unknown): boolean {
 
 function chooseSnapshotter(
   wanted: "auto" | "overlayfs" | "native",
-  opts: { readonly root: string; readonly db: Database; readonly trees: TreePool; readonly clock: Clock },
+  opts: {
+    readonly root: string;
+    readonly db: Database;
+    readonly trees: TreePool;
+    readonly clock: Clock;
+    readonly notes: MachineNotes | undefined;
+  },
 ): Snapshotter {
   if (!["auto", "overlayfs", "native"].includes(wanted)) {
     throw new BuildError("unimplemented", `snapshotter ${wanted} is not supported`, {
@@ -154,7 +163,7 @@ function chooseSnapshotter(
   const native = (): Snapshotter => new NativeSnapshotter({ ...opts, root: join(opts.root, "native") });
   if (wanted === "native") return native();
   const root = join(opts.root, "overlayfs");
-  const support = probeOverlay(root);
+  const support = overlaySupport(root, opts.notes);
   if (!("reason" in support)) return new OverlaySnapshotter({ ...opts, root, support });
   if (wanted === "auto") return native();
   throw new BuildError(

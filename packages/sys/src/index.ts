@@ -29,6 +29,7 @@ export {
 export { entryPath } from "./entry.ts";
 export { isErrno, type SysError, sysError } from "./errno.ts";
 export { AT, MNT, MS, O, S } from "./flags.ts";
+export { MachineNotes } from "./machine-notes.ts";
 export {
   escapeLowerDir,
   type LocalMountOptions,

@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { errorMessage } from "@kiln/base";
-import { type Mount, mountAll, unmount } from "@kiln/sys";
+import { type MachineNotes, type Mount, mountAll, unmount } from "@kiln/sys";
 
 /** How overlays can be mounted here. */
 export interface OverlaySupport {
@@ -11,6 +11,30 @@ export interface OverlaySupport {
   readonly volatile: boolean;
   /** Attributes are `user.overlay.*` (in a user namespace). */
   readonly userXattr: boolean;
+}
+
+const NOTE = "overlay";
+
+/** {@link probeOverlay}, unless it is noted already that overlays work on this file system. */
+export function overlaySupport(
+  root: string,
+  notes: MachineNotes | undefined,
+): OverlaySupport | { readonly reason: string } {
+  mkdirSync(root, { recursive: true, mode: 0o700 });
+  const key = [realpathSync(root), statSync(root).dev, ...moduleOptions()].join(" ");
+  const known = asSupport(notes?.get(NOTE, key));
+  if (known) return known;
+  const support = probeOverlay(root);
+  if (!("reason" in support)) notes?.set(NOTE, key, support);
+  return support;
+}
+
+function asSupport(value: unknown): OverlaySupport | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const { options, volatile, userXattr } = value as Record<string, unknown>;
+  if (typeof volatile !== "boolean" || typeof userXattr !== "boolean") return undefined;
+  if (!Array.isArray(options) || !options.every((option) => typeof option === "string")) return undefined;
+  return { options, volatile, userXattr };
 }
 
 /**
