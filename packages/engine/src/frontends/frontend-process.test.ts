@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Duplex, Readable, Writable } from "node:stream";
+import { Duplex, type Readable, type Writable } from "node:stream";
 import { describe, it } from "node:test";
 import { LLBBridge } from "@kiln/api/gateway";
 import { Health } from "@kiln/api/health";
@@ -34,9 +34,19 @@ function executorOf(frontend: (io: FakeIo) => Promise<number>): Executor & { kil
   return fake as unknown as Executor & { killed: boolean };
 }
 
-/** Both streams are one duplex. */
-function channelOf({ stdin }: FakeIo): Channel {
-  return Channel.over(stdin as Duplex);
+function channelOf({ stdin, stdout }: FakeIo): Channel {
+  const stream = new Duplex({
+    read: () => undefined,
+    write: (chunk, _encoding, done) => void stdout.write(chunk, done),
+    destroy: (error, done) => {
+      stdin.destroy();
+      done(error);
+    },
+  });
+  stdin.on("data", (chunk) => stream.push(chunk));
+  stdin.on("end", () => stream.push(null));
+  stdin.on("close", () => stream.destroy());
+  return Channel.over(stream);
 }
 
 async function run(
@@ -48,7 +58,7 @@ async function run(
   const executor = executorOf(frontend);
   const result = runFrontend(
     gateway,
-    { executor, container: {} as never, onStderr: () => undefined },
+    { executor, container: {} as never, onStderr: () => undefined, firstWordMs: 200 },
     signal,
   ).finally(() => gateway[Symbol.asyncDispose]());
   return { result, executor };
@@ -127,6 +137,11 @@ describe("runFrontend", { timeout: 30_000 }, () => {
       io.stdout.write(Buffer.alloc(1000, "GET / HTTP/1.1\r\n"));
       return await new Promise<never>(() => undefined);
     });
+    assert.equal(error.message, "frontend grpc server closed unexpectedly");
+  });
+
+  it("ends a frontend that never says a word", async () => {
+    const error = await failure(() => new Promise<never>(() => undefined));
     assert.equal(error.message, "frontend grpc server closed unexpectedly");
   });
 

@@ -13,6 +13,8 @@ import { gatewayHandlers } from "./gateway-service.ts";
 const TAIL_BYTES = 4096;
 /** How long a frontend may take to exit once it has hung up. */
 const EXIT_GRACE_MS = 10_000;
+/** How long a frontend may take to its first word. BuildKit waits for 10 s; machines that emulate are slow. */
+const FIRST_WORD_MS = 30_000;
 
 /** What the container of a frontend is run with; streams and signal are added. */
 export type FrontendContainer = Omit<RunOptions, "io" | "signal">;
@@ -31,6 +33,8 @@ export async function runFrontend(
     readonly executor: Executor;
     readonly container: FrontendContainer;
     readonly onStderr: (chunk: Uint8Array) => void;
+    /** How long it may take to its first word; {@link FIRST_WORD_MS} by default. */
+    readonly firstWordMs?: number;
   },
   signal: AbortSignal,
 ): Promise<FrontendResult> {
@@ -47,10 +51,13 @@ export async function runFrontend(
   let failure: unknown;
   let isRunning = true;
   const grace = watchConnection(connection, () => isRunning, gateway, hungUp);
+  const stdout = withFirstWord(theirs, how.firstWordMs ?? FIRST_WORD_MS, () => {
+    hungUp.abort(new BuildError("canceled", "frontend says nothing"));
+  });
   try {
     const status = await how.executor.run({
       ...how.container,
-      io: { stdin: theirs, stdout: theirs, stderr: stderr.stream },
+      io: { stdin: theirs, stdout: stdout.stream, stderr: stderr.stream },
       signal: AbortSignal.any([signal, hungUp.signal]),
     });
     failure = endFailure(status, stderr.text());
@@ -60,10 +67,29 @@ export async function runFrontend(
   } finally {
     isRunning = false;
     clearTimeout(grace.timer);
+    stdout.stop();
     theirs.destroy();
     await connection.close({ force: true });
   }
   return await resultOf(gateway, failure);
+}
+
+/** Passes bytes on to `sink`; calls `onSilence` when none have come for so long. */
+function withFirstWord(
+  sink: Writable,
+  timeoutMs: number,
+  onSilence: () => void,
+): { readonly stream: Writable; stop(): void } {
+  const timer = setTimeout(onSilence, timeoutMs);
+  const stream = new Writable({
+    write: (chunk, _encoding, done) => {
+      clearTimeout(timer);
+      sink.write(chunk, done);
+    },
+  });
+  // A connection that was closed takes nothing any more; what follows doesn't matter.
+  stream.on("error", () => undefined);
+  return { stream, stop: () => clearTimeout(timer) };
 }
 
 /** Ends a process that has closed its connection; one that has returned its result before may exit by itself. */
