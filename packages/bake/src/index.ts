@@ -5,6 +5,7 @@ export { DEFAULT_FILES, fileRelativePaths, filesFromEnvironment, readBakeFiles }
 export type { BakeFlags } from "./flags.ts";
 export type { BakeFile, BakeHost, HostStat } from "./host.ts";
 export type { VariableInfo } from "./language/evaluator.ts";
+export { warningTexts } from "./language/hints.ts";
 export type { RemoteDefinition } from "./output/build-request.ts";
 export type { EntitlementPrompt, Entitlements } from "./output/entitlements.ts";
 export {

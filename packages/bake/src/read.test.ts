@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { warningTexts } from "./language/hints.ts";
 import { type BakeOptions, type BakePlan, readBake, readDefinition } from "./read.ts";
 import { type MemoryMachine, memoryHost } from "./testing/memory-host.ts";
 
@@ -51,6 +52,23 @@ test("a failure has an excerpt, and all diagnostics have places", () => {
   assert.ok(!outcome.ok);
   assert.match(outcome.failure.excerpt, /^docker-bake\.hcl:2\n-{20}\n {3}1 \| {5}target/);
   assert.ok(outcome.diagnostics.length >= 2);
+});
+
+test("variables that Compose files use and that aren't set are told of, once", () => {
+  const compose = "services:\n  a:\n    image: a:${TAG}${TAG}\n    env_file: [a.env]\n    build: ${DIR:-.}\n";
+  const files = { "a.env": "A=$INNER\n" };
+  const data = bytes(compose);
+  const outcome = readBake([{ name: "compose.yaml", data }], memoryHost({ files }));
+  assert.ok(outcome.ok);
+  const told = (name: string): string => `The "${name}" variable is not set. Defaulting to a blank string.`;
+  assert.deepEqual(warningTexts(outcome.value.diagnostics), [told("TAG"), told("INNER")]);
+});
+
+test("what a definition's blocks don't know is told of, with the nearest name", () => {
+  const { diagnostics } = plan('target "default" {\n  tag = ["a"]\n}\n');
+  assert.deepEqual(warningTexts(diagnostics), [
+    'docker-bake.hcl:2,3-6: tag in target default is not known and has no effect. Did you mean "tags"?',
+  ]);
 });
 
 test("keys of 0.38 work in both numbers", () => {

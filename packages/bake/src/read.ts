@@ -25,7 +25,7 @@ import { type BakeFlags, flagOverrides, parseVariables } from "./flags.ts";
 import type { BakeFile, BakeHost } from "./host.ts";
 import type { BlockOutput } from "./language/block-kinds.ts";
 import { evaluate, type VariableInfo } from "./language/evaluator.ts";
-import { ignoredItems } from "./language/hints.ts";
+import { ignoredItems, unsetVariables } from "./language/hints.ts";
 import { buildRequest, type RemoteDefinition } from "./output/build-request.ts";
 import {
   type EntitlementPrompt,
@@ -117,10 +117,7 @@ export function readDefinition(
   host: BakeHost,
   options: BakeOptions = {},
 ): BakeOutcome<BakeDefinition> {
-  return guarded(files, () => {
-    const parsed = parseFiles(files, host, options);
-    return definitionOf(parsed);
-  });
+  return guarded(files, (unset) => definitionOf(parseFiles(files, host, { ...options, unset })));
 }
 
 function definitionOf({ config, variables, warnings }: Parsed): BakeDefinition {
@@ -142,21 +139,23 @@ export function readBake(
   host: BakeHost,
   options: BakeOptions = {},
 ): BakeOutcome<BakePlan> {
-  return guarded(files, () => {
-    const parsed = parseFiles(files, host, options);
+  return guarded(files, (unset) => {
+    const parsed = parseFiles(files, host, { ...options, unset });
     return { ...definitionOf(parsed), ...plan(parsed.config, host, options) };
   });
 }
 
-function guarded<T>(files: readonly BakeFile[], work: () => T): BakeOutcome<T> {
+function guarded<T>(files: readonly BakeFile[], work: (unset: Set<string>) => T): BakeOutcome<T> {
+  const unset = new Set<string>();
   try {
-    return { ok: true, value: work() };
+    return { ok: true, value: work(unset) };
   } catch (error) {
+    const warnings = unsetVariables(unset);
     if (error instanceof DiagnosticsError) {
       const { diagnostics } = error;
       return {
         ok: false,
-        diagnostics,
+        diagnostics: [...warnings, ...diagnostics],
         failure: { message: formatDiagnostics(diagnostics), excerpt: excerptOf(diagnostics, files) },
       };
     }
@@ -164,7 +163,7 @@ function guarded<T>(files: readonly BakeFile[], work: () => T): BakeOutcome<T> {
     if (!isBuildError(error) && !(error instanceof RangeError)) throw error;
     return {
       ok: false,
-      diagnostics: [errorAt("Error", message, undefined)],
+      diagnostics: [...warnings, errorAt("Error", message, undefined)],
       failure: { message, excerpt: "" },
     };
   }
@@ -183,16 +182,22 @@ function environmentAllowed(host: BakeHost): boolean {
   return parseBool(host.env("BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP") ?? "") !== true;
 }
 
-function parseFiles(files: readonly BakeFile[], host: BakeHost, options: BakeOptions): Parsed {
+interface ParseOptions extends BakeOptions {
+  /** Gets the names of variables that Compose files use and that aren't set. */
+  readonly unset: Set<string>;
+}
+
+function parseFiles(files: readonly BakeFile[], host: BakeHost, options: ParseOptions): Parsed {
   if (files.length === 0) fail("couldn't find a bake definition");
   const vars = parseVariables(options.vars ?? []);
   const relative = fileRelativePaths(host);
   const fromEnvironment = environmentAllowed(host);
-  const { compose, native } = sortFiles(files, host, { vars, fromEnvironment });
+  const { unset } = options;
+  const { compose, native } = sortFiles(files, host, { vars, fromEnvironment, unset });
   const config = new Config();
   if (compose.length > 0) {
-    const environment = composeEnvironment(host, vars, fromEnvironment);
-    for (const group of readComposeInto(config, compose, environment, { host, relative }))
+    const environment = composeEnvironment(host, vars, { fromEnvironment, unset });
+    for (const group of readComposeInto(config, compose, environment, { host, relative, unset }))
       config.addGroup(group, false);
   }
   let variables: readonly VariableInfo[] = [];
@@ -212,12 +217,13 @@ function parseFiles(files: readonly BakeFile[], host: BakeHost, options: BakeOpt
     warnings = ignoredItems(body);
   }
   if (relative) rebaseContexts(config);
-  return { config, variables, warnings };
+  return { config, variables, warnings: [...unsetVariables(unset), ...warnings] };
 }
 
 interface SortOptions {
   readonly vars: ReadonlyMap<string, string>;
   readonly fromEnvironment: boolean;
+  readonly unset: Set<string>;
 }
 
 function sortFiles(
@@ -228,11 +234,10 @@ function sortFiles(
   const compose: BakeFile[] = [];
   const native: HclFile[] = [];
   for (const file of files) {
-    const kind = isComposeFile(
-      file,
-      () => composeEnvironment(host, options.vars, options.fromEnvironment),
+    const kind = isComposeFile(file, () => composeEnvironment(host, options.vars, options), {
       host,
-    );
+      unset: options.unset,
+    });
     if (kind.compose) compose.push(file);
     else native.push(parseNative(file, kind.problem));
   }
@@ -266,9 +271,12 @@ function readComposeInto(
   config: Config,
   files: readonly BakeFile[],
   environment: ReadonlyMap<string, string>,
-  { host, relative }: { readonly host: BakeHost; readonly relative: boolean },
+  {
+    relative,
+    ...reading
+  }: { readonly host: BakeHost; readonly relative: boolean; readonly unset: Set<string> },
 ): readonly Group[] {
-  const { targets, groups } = readCompose(files, environment, host);
+  const { targets, groups } = readCompose(files, environment, reading);
   const base = relative ? localDirectory(files[0]?.name ?? "") : undefined;
   for (const target of targets) {
     if (base !== undefined) {

@@ -1,6 +1,6 @@
 import { quote } from "@kiln/hcl";
 import { fail } from "../problem.ts";
-import { type Lookup, substitute } from "./template.ts";
+import { type Lookup, notingLookup, substitute } from "./template.ts";
 
 const BLANK = /[\t\v\f\r \u0085\u00a0]/;
 const LEADING_BLANKS = /^[\t\v\f\r \u0085\u00a0]+/;
@@ -81,7 +81,8 @@ class DotEnvReader {
   }
 
   #expand(text: string): string {
-    return substitute(text, (name) => this.#lookup(name) ?? this.#out.get(name));
+    const lookup = notingLookup((name) => this.#lookup(name) ?? this.#out.get(name), this.#lookup.unset);
+    return substitute(text, lookup);
   }
 
   #value(): string {

@@ -4,18 +4,20 @@ import type { BakeFile, BakeHost } from "../host.ts";
 import { joinPath } from "../paths.ts";
 import { parseDotEnv } from "./dotenv.ts";
 import { loadProject } from "./project.ts";
+import { notingLookup } from "./template.ts";
 
 /** The variables that Compose files see: those of `.env`, the environment over them, and `--var` over all. */
 export function composeEnvironment(
   host: BakeHost,
   vars: ReadonlyMap<string, string>,
-  fromEnvironment: boolean,
+  { fromEnvironment, unset }: { readonly fromEnvironment: boolean; readonly unset?: Set<string> },
 ): Map<string, string> {
   const current = new Map(fromEnvironment ? host.environ() : []);
   const path = joinPath(host.cwd, ".env");
   const data = host.stat(path)?.kind === "file" ? host.readFile(path) : undefined;
   const fromFile = new Map<string, string>();
-  if (data !== undefined) parseDotEnv(decodeSource(data), fromFile, (name) => current.get(name));
+  const lookup = notingLookup((name) => current.get(name), unset);
+  if (data !== undefined) parseDotEnv(decodeSource(data), fromFile, lookup);
   return new Map([...fromFile, ...current, ...vars]);
 }
 
@@ -30,7 +32,7 @@ export interface ComposeCheck {
 export function isComposeFile(
   file: BakeFile,
   environment: () => ReadonlyMap<string, string>,
-  host: BakeHost,
+  { host, unset }: { readonly host: BakeHost; readonly unset?: Set<string> },
 ): ComposeCheck {
   const name = file.name.toLowerCase();
   let variables: ReadonlyMap<string, string>;
@@ -40,7 +42,11 @@ export function isComposeFile(
     return { compose: false, problem: errorMessage(error) };
   }
   const validate = (): void => {
-    loadProject([{ name: "", data: file.data }], host, { environment: variables, consistent: false });
+    loadProject([{ name: "", data: file.data }], host, {
+      environment: variables,
+      consistent: false,
+      ...(unset === undefined ? {} : { unset }),
+    });
   };
   if (name.endsWith(".yml") || name.endsWith(".yaml")) {
     validate();

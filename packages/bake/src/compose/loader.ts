@@ -7,7 +7,7 @@ import { parseDotEnv } from "./dotenv.ts";
 import { interpolate } from "./interpolate.ts";
 import { enforceUnicity, mergeMappings, mergeTrees } from "./merge.ts";
 import { resolvePlaces } from "./places.ts";
-import type { Lookup } from "./template.ts";
+import { type Lookup, notingLookup } from "./template.ts";
 import { cloneTree, isMap, mapAt, pathMatches, type Tree, type TreeMap, type TreePath } from "./tree.ts";
 import { readYaml } from "./yaml.ts";
 
@@ -41,8 +41,12 @@ const MAX_INCLUDES = 100;
 export class ComposeLoader {
   readonly #host: BakeHost;
 
-  constructor(host: BakeHost) {
+  readonly unset: Set<string>;
+
+  /** `unset` gets the names of variables that files use and that aren't set. */
+  constructor(host: BakeHost, unset: Set<string>) {
     this.#host = host;
+    this.unset = unset;
   }
 
   /** The merged model. */
@@ -113,7 +117,11 @@ export class ComposeLoader {
       const data = this.#host.readFile(path) ?? fail(`stat ${path}: no such file or directory`);
       const absolute = absolutePath(path, this.#host.cwd);
       within(`failed to read ${absolute}`, () =>
-        parseDotEnv(decodeSource(data), out, (key) => project.environment.get(key) ?? out.get(key)),
+        parseDotEnv(
+          decodeSource(data),
+          out,
+          notingLookup((key) => project.environment.get(key) ?? out.get(key), this.unset),
+        ),
       );
     }
     return out;
@@ -194,7 +202,7 @@ class FileLoader {
     this.#loader = loader;
     this.#source = source;
     this.#project = project;
-    this.#lookup = (name) => project.environment.get(name);
+    this.#lookup = notingLookup((name) => project.environment.get(name), loader.unset);
   }
 
   into(model: TreeMap, included: readonly string[]): TreeMap {
@@ -237,7 +245,7 @@ class FileLoader {
     if (!isMap(service)) fail(`services.${ref.service} must be a mapping`);
     const given = service.get("extends");
     if (given === undefined) return service;
-    const parent = isMap(given) ? given.get("service") : given;
+    const parent = isMap(given) ? given.get("service") : (given ?? "");
     if (typeof parent !== "string") fail(`extends.${ref.service}.service is required`);
     const file = isMap(given) ? given.get("file") : undefined;
     const base = typeof file === "string" ? this.#baseFrom(ref, parent, file) : from;

@@ -21,6 +21,8 @@ export interface ComposeOptions {
   readonly environment: ReadonlyMap<string, string>;
   /** Refuse what doesn't fit together, such as secrets that nobody declares. */
   readonly consistent: boolean;
+  /** Collects names of variables that count as blank because they aren't set. */
+  readonly unset?: Set<string>;
 }
 
 const PROJECT_NAME = "COMPOSE_PROJECT_NAME";
@@ -32,8 +34,9 @@ export function loadProject(
   options: ComposeOptions,
 ): ComposeProject {
   const environment = new Map(options.environment);
+  const { unset = new Set() } = options;
   environment.set(PROJECT_NAME, projectName(sources, environment));
-  const loaded = new ComposeLoader(host).load(sources, environment);
+  const loaded = new ComposeLoader(host, unset).load(sources, environment);
   if (loaded.size === 0) fail("empty compose file");
   const model = buildModel(loaded);
   if (model.size === 0) fail("empty compose file");
@@ -47,6 +50,7 @@ export function loadProject(
     const read = readService(name, service, {
       host,
       environment,
+      unset,
       secrets: options.consistent ? secrets : withoutExternal(secrets),
     });
     if (read !== undefined) found.push(read);

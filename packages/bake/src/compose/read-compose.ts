@@ -14,10 +14,14 @@ const TARGET_NAME = /^[a-zA-Z0-9_-]+$/;
 export function readCompose(
   files: readonly BakeFile[],
   environment: ReadonlyMap<string, string>,
-  host: BakeHost,
+  { host, unset }: { readonly host: BakeHost; readonly unset?: Set<string> },
 ): { readonly targets: readonly Target[]; readonly groups: readonly Group[] } {
   return within("failed to parse compose file", () => {
-    const project = loadProject(files, host, { environment, consistent: true });
+    const project = loadProject(files, host, {
+      environment,
+      consistent: true,
+      ...(unset === undefined ? {} : { unset }),
+    });
     if (!project.hasServices) return { targets: [], groups: [] };
     const targets = project.services.map(targetOf);
     const names = targets.map(({ name }) => name);

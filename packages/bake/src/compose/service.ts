@@ -6,10 +6,13 @@ import { cut, fail, parseInteger, within } from "../problem.ts";
 import { parseDotEnv } from "./dotenv.ts";
 import { castBool } from "./interpolate.ts";
 import type { ComposeBuild, ComposeSecret } from "./model.ts";
+import { notingLookup } from "./template.ts";
 import { goText, goType, isMap, mapAt, type Tree, type TreeMap } from "./tree.ts";
 
 /** What a project offers to its services. */
 export interface ServiceContext {
+  /** Collects names of variables that aren't set. */
+  readonly unset?: Set<string>;
   readonly host: BakeHost;
   readonly environment: ReadonlyMap<string, string>;
   readonly secrets: TreeMap;
@@ -117,7 +120,7 @@ function secretsOf(value: Tree | undefined, secrets: TreeMap): ComposeSecret[] {
 }
 
 /** The environment of a service: its own, over that of its `env_file`s. */
-function serviceEnvironment(service: TreeMap, { host, environment }: ServiceContext): NullableTexts {
+function serviceEnvironment(service: TreeMap, { host, environment, unset }: ServiceContext): NullableTexts {
   const own = keyValues(service.get("environment"));
   for (const [key, value] of own)
     if (value === null && environment.has(key)) own.set(key, environment.get(key)!);
@@ -138,7 +141,7 @@ function serviceEnvironment(service: TreeMap, { host, environment }: ServiceCont
       parseDotEnv(
         decodeSource(data),
         fromFiles,
-        (name) => environment.get(name) ?? own.get(name) ?? undefined,
+        notingLookup((name) => environment.get(name) ?? own.get(name) ?? undefined, unset),
       ),
     );
   }

@@ -2,7 +2,19 @@ import { BuildError } from "@kiln/base";
 import { fail } from "../problem.ts";
 
 /** The value of a variable; `undefined` when it isn't set. */
-export type Lookup = (name: string) => string | undefined;
+export interface Lookup {
+  (name: string): string | undefined;
+  /** Collects the names that a text takes for blank because they aren't set. */
+  readonly unset?: Set<string>;
+}
+
+/** A lookup that notes what isn't set. */
+export function notingLookup(
+  find: (name: string) => string | undefined,
+  unset: Set<string> | undefined,
+): Lookup {
+  return unset === undefined ? find : Object.assign(find, { unset });
+}
 
 /** A template that can't be read. */
 export class InvalidTemplateError extends Error {
@@ -85,12 +97,14 @@ function expandAt(template: string, at: number, expand: Expand, lookup: Lookup):
   if (next === "$") return { text: "$", end: at + 2 };
   if (next !== "{") {
     const name = matchAt(NAME, template, at + 1);
-    return name === "" ? { text: "$", end: at + 1 } : { text: lookup(name) ?? "", end: at + 1 + name.length };
+    return name === ""
+      ? { text: "$", end: at + 1 }
+      : { text: plain(name, lookup), end: at + 1 + name.length };
   }
   const name = matchAt(NAME, template, at + 2);
   const after = at + 2 + name.length;
   if (name === "") throw new InvalidTemplateError(template);
-  if (template[after] === "}") return { text: lookup(name) ?? "", end: after + 1 };
+  if (template[after] === "}") return { text: plain(name, lookup), end: after + 1 };
   const sign = matchAt(SIGN, template, after);
   const line = template.indexOf("\n", after);
   const last = template.lastIndexOf("}", line < 0 ? template.length : line);
@@ -99,6 +113,13 @@ function expandAt(template: string, at: number, expand: Expand, lookup: Lookup):
   const end = length < 0 ? last + 1 : at + length + 1;
   const operator = OPERATORS.get(sign)!;
   return { text: operator(name, template.slice(after + sign.length, end - 1), lookup(name), expand), end };
+}
+
+/** The value of a variable that has no default: blank when it isn't set. */
+function plain(name: string, lookup: Lookup): string {
+  const value = lookup(name);
+  if (value === undefined) lookup.unset?.add(name);
+  return value ?? "";
 }
 
 function closingBrace(text: string): number {

@@ -38,7 +38,7 @@ function timestamp(text: string): string | undefined {
     match;
   const two = (part: string): string => part.padStart(2, "0");
   const fractionText = fraction.replace(/0+$/, "").replace(/^\.$/, "");
-  const shown = `${year}-${two(month)}-${two(day)} ${two(hour)}:${minute}:${second}${fractionText}`;
+  const shown = `${year}-${two(month)}-${two(day)} ${two(hour)}:${two(minute)}:${two(second)}${fractionText}`;
   if (zone === undefined || zone === "Z") return `${shown} +0000 UTC`;
   const offset = zone.replace(":", "");
   const full = offset.length <= 3 ? `${offset[0]}${two(offset.slice(1))}00` : offset;

@@ -172,7 +172,9 @@ class Reader {
     const value = this.#value(node, path);
     if (isMap(value)) return [value];
     if (Array.isArray(value) && value.every(isMap)) return value;
-    return fail("yaml: map merge requires map or sequence of maps as the value");
+    return fail(
+      "yaml: construct errors:\n  line 1: yaml: map merge requires map or sequence of maps as the value",
+    );
   }
 }
 

@@ -1,4 +1,4 @@
-import { type Body, type Diagnostic, didYouMean, type Range } from "@kiln/hcl";
+import { type Body, type Diagnostic, didYouMean, formatRange, quote, type Range } from "@kiln/hcl";
 import { fieldNames } from "./block-kinds.ts";
 import { KNOWN_VARIABLE_ITEMS } from "./definitions.ts";
 
@@ -24,6 +24,24 @@ export function ignoredItems(body: Body): Diagnostic[] {
     }
   }
   return out;
+}
+
+/** Warnings about variables that Compose files use and that aren't set, in compose-go's words. */
+export function unsetVariables(names: Iterable<string>): Diagnostic[] {
+  return [...names].map((name) => ({
+    severity: "warning",
+    summary: "Unset variable",
+    detail: `The ${quote(name)} variable is not set. Defaulting to a blank string.`,
+    subject: undefined,
+  }));
+}
+
+/** What is printed of the warnings among diagnostics. */
+export function warningTexts(diagnostics: readonly Diagnostic[]): string[] {
+  return diagnostics.flatMap(({ severity, detail, subject }) => {
+    if (severity !== "warning") return [];
+    return [subject === undefined ? detail : `${formatRange(subject)}: ${detail}`];
+  });
 }
 
 function ignored(what: string, name: string, known: readonly string[], subject: Range): Diagnostic {

@@ -13,6 +13,7 @@ import {
   moduleDeclarations,
   readBake,
   readDefinition,
+  warningTexts,
 } from "@kiln/bake";
 import { BuildError } from "@kiln/base";
 import { type Builder, BuilderRegistry } from "@kiln/driver";
@@ -131,7 +132,8 @@ async function runBake(ctx: CommandContext): Promise<number> {
       const load = async (other: BakeHost): Promise<LoadedDefinition> =>
         loadDefinition(ctx, { host: other, printer, builder: undefined, url: "", permissions });
       const { answerKeys } = await import("./keys/answer-keys.ts");
-      const text = await answerKeys(ctx, { question, plan, host, options, load, url: given.url });
+      const { warn } = printer;
+      const text = await answerKeys(ctx, { question, plan, host, options, load, warn, url: given.url });
       printer.end();
       terminal.stdout.write(text);
       return 0;
@@ -200,7 +202,9 @@ function bakeOptions(ctx: CommandContext, given: BakeArguments, definition: Load
   };
 }
 
-function unwrap<T>(outcome: BakeOutcome<T>, printer: Printer, ctx: CommandContext): T {
+function unwrap<T extends BakeDefinition>(outcome: BakeOutcome<T>, printer: Printer, ctx: CommandContext): T {
+  const { diagnostics } = outcome.ok ? outcome.value : outcome;
+  for (const text of warningTexts(diagnostics)) printer.warn(text);
   if (outcome.ok) return outcome.value;
   printer.end();
   const failure: BakeFailure = outcome.failure;
