@@ -26,6 +26,7 @@ export interface KeysQuestion {
   readonly options: BakeOptions;
   /** Reads the definition's files through a host. */
   readonly load: (host: BakeHost) => Promise<{ readonly files: readonly BakeFile[] }>;
+  readonly warn: (message: string) => void;
   /** Where the definition was fetched from; "" for this machine. */
   readonly url: string;
 }
@@ -40,6 +41,8 @@ export async function answerKeys(ctx: CommandContext, asked: KeysQuestion): Prom
   const disk = new DiskView();
   const base = { cwd: host.cwd, localPlatform: host.localPlatform, env: ctx.terminal.env };
   const keys = await targetKeys(plan.targets, { ...base, view: disk });
+  for (const { name, note } of keys.values())
+    if (note !== undefined) asked.warn(`target ${name}: all of its context counts: ${note}`);
   if (question.kind === "keys") return printKeys(keys, question.format);
   const git = { cwd: host.cwd, env: ctx.terminal.env, signal: ctx.signal };
   const { commit, view } = await openRevision(question.revision, git, disk);

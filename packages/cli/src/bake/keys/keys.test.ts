@@ -89,6 +89,7 @@ class Project {
       host,
       options,
       load,
+      warn: () => undefined,
       url: "",
     });
     return JSON.parse(text) as Answer;
@@ -276,6 +277,18 @@ test("a revision that can't be built is told", async () => {
   project.write(MONOREPO);
   const [first = ""] = await project.changes({ targets: ["web"] });
   assert.match(first, /^web: changed before=docker-bake\.hcl:1/);
+});
+
+test("conflicts count as changes", async () => {
+  const project = new Project(MONOREPO);
+  project.git("checkout", "-q", "-b", "other");
+  project.write({ "api/main.go": "theirs" });
+  project.commit();
+  project.git("checkout", "-q", "-");
+  project.write({ "api/main.go": "mine" });
+  project.commit();
+  assert.throws(() => project.git("merge", "-q", "other"));
+  assert.deepEqual(await project.changes(), ["api: changed file=api/main.go=modified"]);
 });
 
 test("a definition in a folder of the repository", async () => {
