@@ -11,6 +11,7 @@ test: check unit build e2e
 
 build: setup
 	$(NODE) scripts/build.ts
+	$(NODE) scripts/warm-up.ts
 
 setup:
 	@scripts/setup.sh

@@ -1,8 +1,9 @@
 /**
  * Bundles the programs into `dist/` and writes the launchers in `bin/`.
  *
- * Every program is one CommonJS file (it starts faster than ESM); each source file named `*-worker.ts` or
- * `*-zygote.ts` becomes a file of its own beside it, where `entryPath` of the package `sys` finds it.
+ * Every program is a short file (`start-program.ts`) and a CommonJS bundle, its body; the command that people wait for
+ * most has a body of its own. Each source file named `*-worker.ts` or `*-zygote.ts` becomes a file beside them, where
+ * `entryPath` of the package `sys` finds it.
  */
 import {
   chmodSync,
@@ -14,19 +15,33 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { basename, join, resolve } from "node:path";
+import { basename, join, relative, resolve } from "node:path";
 import { build, type Plugin } from "esbuild";
+import { versionText } from "../packages/cli/src/version.ts";
 
 const root = join(import.meta.dirname, "..");
 /** Where `dist/` and `bin/` go; the launchers look for Node in `node_modules/` beside them. */
 const target = resolve(process.argv[2] ?? root);
 const dist = join(target, "dist");
 
-/** Program → its source file. */
-const PROGRAMS: Readonly<Record<string, string>> = {
-  kiln: "packages/cli/src/kiln-main.ts",
-  buildctl: "packages/cli/src/buildctl-main.ts",
-  kilnd: "packages/daemon/src/kilnd-main.ts",
+/** A program: its bodies' source files, and what needs no body. */
+interface ProgramSource {
+  readonly all: string;
+  /** Bodies of their own for commands that have to start fast. */
+  readonly commands?: Readonly<Record<string, string>>;
+  readonly version?: string;
+}
+
+const BUILD_BODY = "packages/cli/src/kiln-build-main.ts";
+
+const PROGRAMS: Readonly<Record<string, ProgramSource>> = {
+  kiln: {
+    all: "packages/cli/src/kiln-main.ts",
+    commands: { build: BUILD_BODY, b: BUILD_BODY },
+    version: versionText,
+  },
+  buildctl: { all: "packages/cli/src/buildctl-main.ts" },
+  kilnd: { all: "packages/daemon/src/kilnd-main.ts" },
 };
 
 /** The names under which a launcher is another program. */
@@ -70,20 +85,43 @@ const leanDescriptors: Plugin = {
   },
 };
 
-async function bundle(): Promise<void> {
-  const fresh = `${dist}.new`;
-  rmSync(fresh, { recursive: true, force: true });
-  const helpers = globSync("packages/*/src/**/*-{worker,zygote}.ts", { cwd: root });
-  const entryPoints = new Map(Object.entries(PROGRAMS));
-  for (const file of helpers) {
-    const name = basename(file, ".ts");
-    if (entryPoints.has(name)) throw new Error(`two programs are named ${name}`);
-    entryPoints.set(name, file);
-  }
+/**
+ * What the sources import when it's needed becomes a bundle of its own; in one bundle esbuild would keep all that it
+ * shares with the rest apart, too, and leave nothing out. The modules may hold no state.
+ */
+function apart(found: Map<string, string>): Plugin {
+  return {
+    name: "apart",
+    setup({ onResolve, resolve: find }) {
+      onResolve({ filter: /.*/ }, async ({ kind, path, importer, resolveDir, pluginData }) => {
+        if (kind !== "dynamic-import" || pluginData === "found") return undefined;
+        const { path: file, errors } = await find(path, {
+          kind: "import-statement",
+          importer,
+          resolveDir,
+          pluginData: "found",
+        });
+        if (errors.length > 0) return { errors };
+        const name = relative(root, file)
+          .replace(/\.[a-z]+$/, "")
+          .replaceAll(/[^a-z0-9]+/gi, "-");
+        found.set(name, file);
+        return { path: `./${name}.cjs`, external: true };
+      });
+    },
+  };
+}
+
+/** Bundles entry points by name into a folder. */
+async function bundleInto(
+  outdir: string,
+  entryPoints: ReadonlyMap<string, string>,
+  plugins: readonly Plugin[] = [],
+): Promise<void> {
   await build({
     absWorkingDir: root,
     entryPoints: Object.fromEntries(entryPoints),
-    outdir: fresh,
+    outdir,
     outExtension: { ".js": ".cjs" },
     bundle: true,
     platform: "node",
@@ -95,16 +133,72 @@ async function bundle(): Promise<void> {
     banner: { js: BANNER },
     minifyWhitespace: true,
     minifySyntax: true,
-    supported: { using: true },
-    plugins: [leanDescriptors],
+    supported: { using: true, "dynamic-import": false },
+    plugins: [leanDescriptors, ...plugins],
   });
-  for (const name of entryPoints.keys()) makeLazy(join(fresh, `${name}.cjs`));
+  for (const name of entryPoints.keys()) makeLazy(join(outdir, `${name}.cjs`));
+}
+
+/** Name of a body by its source file. */
+function bodyName(source: string): string {
+  return basename(source, ".ts").replace(/-main$/, "");
+}
+
+async function bundle(): Promise<void> {
+  const fresh = `${dist}.new`;
+  rmSync(fresh, { recursive: true, force: true });
+  const entryPoints = new Map<string, string>();
+  for (const file of globSync("packages/*/src/**/*-{worker,zygote}.ts", { cwd: root })) {
+    const name = basename(file, ".ts");
+    if (entryPoints.has(name)) throw new Error(`two programs are named ${name}`);
+    entryPoints.set(name, file);
+  }
+  const bodies = new Map<string, string>();
+  for (const { all, commands } of Object.values(PROGRAMS)) {
+    entryPoints.set(`${bodyName(all)}.body`, all);
+    for (const source of Object.values(commands ?? {})) bodies.set(`${bodyName(source)}.body`, source);
+  }
+  await bundleInto(fresh, entryPoints);
+  const parts = new Map<string, string>();
+  await bundleInto(fresh, bodies, [apart(parts)]);
+  await bundleInto(fresh, parts);
+  for (const [name, source] of Object.entries(PROGRAMS)) {
+    for (const file of new Set([source.all, ...Object.values(source.commands ?? {})]))
+      makeBody(join(fresh, `${bodyName(file)}.body.cjs`));
+    await bundleStart(join(fresh, `${name}.cjs`), source);
+  }
   // programs that run keep their files until the new ones are there
   const old = `${dist}.old`;
   rmSync(old, { recursive: true, force: true });
   if (existsSync(dist)) renameSync(dist, old);
   renameSync(fresh, dist);
   rmSync(old, { recursive: true, force: true });
+}
+
+/** Makes a bundle the function that `start-program.ts` calls. */
+function makeBody(file: string): void {
+  const text = readFileSync(file, "utf8");
+  writeFileSync(file, `(function({exports,require,module,__filename,__dirname}){${text}\n})`);
+}
+
+async function bundleStart(outfile: string, source: ProgramSource): Promise<void> {
+  const commands = Object.entries(source.commands ?? {}).map(([name, file]) => [name, bodyName(file)]);
+  await build({
+    absWorkingDir: root,
+    entryPoints: ["scripts/start-program.ts"],
+    outfile,
+    bundle: true,
+    platform: "node",
+    format: "cjs",
+    target: "node24",
+    logLevel: "warning",
+    define: {
+      BODIES: JSON.stringify({ all: bodyName(source.all), commands: Object.fromEntries(commands) }),
+      VERSION_TEXT: JSON.stringify(source.version ?? ""),
+    },
+    minifyWhitespace: true,
+    minifySyntax: true,
+  });
 }
 
 /** Replaces what loads Node's modules; esbuild reads their exports only where they are used. */
@@ -115,7 +209,7 @@ function makeLazy(file: string): void {
 
 /**
  * A launcher finds its own place through symbolic links, then starts the pinned Node (or the machine's,
- * where that is new enough) with V8's compile cache beside the bundles.
+ * where that is new enough).
  */
 function launcher(program: string): string {
   const aliases = Object.entries(ALIASES)
@@ -135,10 +229,6 @@ esac
 KILN_ARGV0=\${0##*/}
 export KILN_ARGV0
 dist=$here/../dist
-if [ -w "$dist" ]; then
-  NODE_COMPILE_CACHE=\${NODE_COMPILE_CACHE:-$dist/compile-cache}
-  export NODE_COMPILE_CACHE
-fi
 for node in "$here"/../node_modules/node-linux-*/bin/node; do
   [ -x "$node" ] && exec "$node" "$dist/$program.cjs" "$@"
 done

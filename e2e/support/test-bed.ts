@@ -114,7 +114,8 @@ export async function mountTmpfs(folder: string, sizeMib: number): Promise<Async
   };
 }
 
-function writeContext(folder: string, files: Readonly<Record<string, string>>): string {
+/** Writes files by their paths into a folder, which it gives. */
+export function writeContext(folder: string, files: Readonly<Record<string, string>>): string {
   mkdirSync(folder, { recursive: true });
   for (const [name, text] of Object.entries(files)) {
     mkdirSync(dirname(join(folder, name)), { recursive: true });

@@ -1,13 +1,16 @@
 /** `kiln`: parses as little as possible, then loads the command that was asked for. */
 import { exitWith } from "./exit.ts";
-import { REVISION, VERSION } from "./version.ts";
+import { versionText } from "./version.ts";
 
 async function main(argv: readonly string[]): Promise<void> {
   if (argv.length === 1 && (argv[0] === "--version" || argv[0] === "-v")) {
-    process.stdout.write(`kiln ${VERSION}${REVISION === "" ? "" : ` ${REVISION}`}\n`);
+    process.stdout.write(versionText);
   } else {
-    const { runKiln } = await import("./kiln.ts");
-    await exitWith(await runKiln(argv));
+    const [{ runKiln }, { kilnCommands }] = await Promise.all([
+      import("./kiln.ts"),
+      import("./kiln-commands.ts"),
+    ]);
+    await exitWith(await runKiln(kilnCommands, argv));
   }
 }
 
