@@ -9,6 +9,7 @@ import {
   type ResolveSourceMetaResponse,
 } from "@kiln/api/gateway";
 import { SourceInfoSchema } from "@kiln/api/pb";
+import type { ErrorCode } from "@kiln/base";
 import type {
   FrontendBackend,
   FrontendWorker,
@@ -19,7 +20,7 @@ import type {
   WarnOptions,
 } from "@kiln/dockerfile";
 import type { Channel } from "@kiln/grpc/client";
-import { statusFromError } from "@kiln/grpc/client";
+import { codeOfNumber, numberOfCode, statusFromError } from "@kiln/grpc/client";
 import { type Definition, definitionFromMessage, definitionMessage, type SourceMap } from "@kiln/llb";
 import { formatReference, type Platform, parseDigest, parseReference, withDefaultTag } from "@kiln/oci";
 import type { FrontendEnvironment } from "./environment.ts";
@@ -30,6 +31,13 @@ import { GatewayCalls } from "./gateway-calls.ts";
 import { type ReturnedResult, resultMessage, type SolvedResult, solvedResult } from "./results.ts";
 
 const PING_TIMEOUT_MS = 15_000;
+const SHOWN_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "canceled",
+  "internal",
+  "unimplemented",
+  "deadline_exceeded",
+  "unknown",
+]);
 const CACHE_OPTIONS = ["cache-imports", "cache-from"];
 const CHECKSUMS = {
   sha256: ChecksumAlgo.SHA256,
@@ -240,10 +248,15 @@ export class FrontendClient implements FrontendBackend, AsyncDisposable {
     await this.#calls.unary(LLBBridge.method.return, { result: message });
   }
 
-  /** Ends the build with an error; its code and details reach the user. */
+  /**
+   * Ends the build with an error; its text and details reach the user. Of the codes only `canceled`, `internal`,
+   * `unimplemented`, `deadline_exceeded` and `unknown` do, as clients print any other in front of the text.
+   */
   async returnError(error: unknown): Promise<void> {
     this.#calls.require("return");
-    await this.#calls.unary(LLBBridge.method.return, { error: statusFromError(error) });
+    const status = statusFromError(error);
+    if (!SHOWN_CODES.has(codeOfNumber(status.code))) status.code = numberOfCode("unknown");
+    await this.#calls.unary(LLBBridge.method.return, { error: status });
   }
 
   /** Uncompresses gzip and zstd. @throws BuildError `unimplemented` for bzip2 and xz. */

@@ -159,7 +159,7 @@ test("the daemon's errors reach the frontend unchanged", async () => {
     },
   });
   assert.equal(returned?.error?.message, "network.host is not allowed");
-  assert.equal(returned?.error?.code, 7);
+  assert.equal(returned?.error?.code, 2);
   const [detail] = returned?.error?.details ?? [];
   assert.equal(new TextDecoder().decode(detail?.value), '{"digest":"sha256:1"}');
 });

@@ -16,7 +16,7 @@ import { type Platform as PlatformMessage, PlatformSchema, SourceOpSchema } from
 import { BuildError, wrapError } from "@kiln/base";
 import { type CallContext, errorFromStatus, type ServiceHandlers } from "@kiln/grpc";
 import type { Platform } from "@kiln/oci";
-import { withBuildCode } from "../solve/wire-code.ts";
+import { keepCode, withBuildCode } from "../solve/wire-code.ts";
 import { platformOf } from "../sources/source-manager.ts";
 import type { SourceMetadata, SourceMetadataOptions } from "../sources/source-metadata.ts";
 import { readContainerDir, readContainerFile, statContainerFile } from "./container-files.ts";
@@ -47,9 +47,13 @@ function solveHandlers(find: FindGateway): ServiceHandlers<typeof LLBBridge> {
       return {};
     },
     return: async (request, ctx) => {
-      const { error } = request;
+      const { error, result } = request;
       const gateway = await find(ctx);
-      gateway.return(request.result, error === undefined ? undefined : errorFromStatus(error));
+      if (error?.code === 0 && result === undefined) {
+        throw new BuildError("unknown", "gateway return must be either result or err");
+      }
+      const failure = error === undefined || error.code === 0 ? undefined : keepCode(errorFromStatus(error));
+      gateway.return(result, failure);
       return {};
     },
     warn: async (request, ctx) => {

@@ -1,6 +1,6 @@
 import { lstatSync, readdirSync } from "node:fs";
 import { posix } from "node:path";
-import { BuildError } from "@kiln/base";
+import { BuildError, wrapError } from "@kiln/base";
 import { matchPath } from "@kiln/patterns";
 import { type Stat, statEntry } from "@kiln/session/fsutil";
 import { decodePath, fsPath, lstat, rootPath } from "@kiln/sys";
@@ -27,12 +27,8 @@ export function readTreeFile(root: string, path: string, range?: FileRange): Uin
   if (range !== undefined && (range.offset < 0 || range.length < 0)) {
     throw new BuildError("invalid_argument", `invalid range for ${path}`);
   }
-  const data = readRegularFile(
-    root,
-    path,
-    range === undefined ? MAX_READ_BYTES : Number.MAX_SAFE_INTEGER,
-    range,
-  );
+  const maxBytes = range === undefined ? MAX_READ_BYTES : Number.MAX_SAFE_INTEGER;
+  const data = withoutLoops(() => readRegularFile(root, path, maxBytes, range));
   if (data.length > MAX_READ_BYTES + 1) {
     throw new BuildError(
       "resource_exhausted",
@@ -44,7 +40,7 @@ export function readTreeFile(root: string, path: string, range?: FileRange): Uin
 
 /** Entries of a directory of a mounted tree, in order; `pattern` keeps those whose names match. */
 export function readTreeDir(root: string, path: string, pattern: string): Stat[] {
-  const dir = rootPath(root, path);
+  const dir = resolved(root, path);
   let names: string[];
   try {
     names = readdirSync(fsPath(dir), "buffer").map(decodePath).sort();
@@ -54,13 +50,35 @@ export function readTreeDir(root: string, path: string, pattern: string): Stat[]
   if (names.length > MAX_ENTRIES) {
     throw new BuildError("resource_exhausted", `${path} has more than ${MAX_ENTRIES} entries`);
   }
-  const wanted = pattern === "" ? names : names.filter((name) => matchPath(posix.normalize(pattern), name));
+  const wanted = pattern === "" ? names : names.filter((name) => matches(pattern, name));
   return wanted.map((name) => statEntry(`${dir}/${name}`, name, lstat(`${dir}/${name}`)));
+}
+
+function matches(pattern: string, name: string): boolean {
+  try {
+    return matchPath(posix.normalize(pattern), name);
+  } catch (error) {
+    throw wrapError(error, `invalid includepatterns: [${pattern}]`);
+  }
+}
+
+/** Resolves a path inside the tree. @throws BuildError for a circle of links, in BuildKit's words. */
+function resolved(root: string, path: string): string {
+  return withoutLoops(() => rootPath(root, path));
+}
+
+function withoutLoops<T>(resolve: () => T): T {
+  try {
+    return resolve();
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ELOOP")) throw error;
+    throw new BuildError("invalid_argument", "too many links", { cause: error });
+  }
 }
 
 /** The entry at a path of a mounted tree; links are followed inside the tree. */
 export function statTreeFile(root: string, path: string): Stat {
-  const file = rootPath(root, path);
+  const file = resolved(root, path);
   if (lstatSync(fsPath(file), { throwIfNoEntry: false }) === undefined) {
     throw new BuildError("not_found", `lstat ${path}: no such file or directory`);
   }

@@ -29,9 +29,29 @@ export async function withBuildCode<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Errors that a frontend has returned, as the status of a peer. */
+const returned = new WeakSet<Error>();
+/** Wrappings that a returned error may have got on its way. */
+const MAX_WRAPPINGS = 16;
+
+/** Marks an error that a frontend has returned: its code reaches the client. */
+export function keepCode(error: BuildError): BuildError {
+  returned.add(error);
+  return error;
+}
+
+function hasKeptCode(error: BuildError): boolean {
+  let at: unknown = error;
+  for (let i = 0; i < MAX_WRAPPINGS && isBuildError(at, error.code); i++) {
+    if (returned.has(at)) return true;
+    at = at.cause;
+  }
+  return false;
+}
+
 /** The error as the wire shows it. */
 export function buildFailure(error: unknown): unknown {
-  if (!isBuildError(error) || !HIDDEN.has(error.code)) return error;
+  if (!isBuildError(error) || !HIDDEN.has(error.code) || hasKeptCode(error)) return error;
   return new BuildError("unknown", error.message, {
     wire: error.wire,
     cause: error,

@@ -43,11 +43,11 @@ export class SourceManager implements SourceMetadataResolver {
   #find(identifier: string): Source & Partial<SourceMetadataResolver> {
     const at = identifier.indexOf("://");
     if (at < 0) {
-      throw new BuildError("invalid_argument", `failed to parse ${identifier}: invalid identifier`);
+      throw new BuildError("invalid_argument", `failed to parse ${identifier}: invalid`);
     }
     const scheme = identifier.slice(0, at);
     const source = this.#byScheme.get(scheme);
-    if (source === undefined) throw new BuildError("not_found", `unknown schema ${scheme}: not found`);
+    if (source === undefined) throw new BuildError("not_found", `unknown scheme ${scheme}: not found`);
     return source;
   }
 }
