@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Control } from "@kiln/api/control";
 import { LLBBridge } from "@kiln/api/gateway";
@@ -17,9 +17,12 @@ import type { DaemonConfig } from "./config/config.ts";
 import { loadProvenanceEnvironment } from "./config/provenance-environment.ts";
 import { contentView } from "./content-view.ts";
 import { controlHandlers } from "./control/control-service.ts";
+import { BuildMetrics } from "./debug/build-metrics.ts";
+import { serveDebug } from "./debug/debug-server.ts";
 import { BuildHistory } from "./history/build-history.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import { Logger } from "./log.ts";
+import { ActivatedSockets, notifySystemd } from "./systemd.ts";
 import { exporterFromEnv, exportFailure } from "./tracing/otlp-exporter.ts";
 import { ownResource } from "./tracing/recorded-span.ts";
 import { listenForTraces } from "./tracing/trace-socket.ts";
@@ -46,6 +49,7 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
   for (const warning of config.warnings) log.warn(warning);
   survive(log);
   await using undo = new DisposableStore();
+  const activated = new ActivatedSockets(process.env, process.pid);
   // forked before anything has grown: spawning costs in proportion to the memory of who does it
   const zygote = undo.use(await startZygote());
   lockRoot(config.root, undo);
@@ -61,8 +65,10 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
   if (exporter !== undefined) undo.use(exporter);
   const resource = ownResource(basename(process.env["KILN_ARGV0"] ?? "kilnd"), process.env);
   const tracer = undo.use(new Tracer({ resource, exporter }));
+  const metrics = new BuildMetrics();
   const history = undo.use(
     new BuildHistory({
+      onComplete: (record) => metrics.add(record),
       tracer,
       config: config.history,
       store: parts.store,
@@ -88,12 +94,21 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
     tracer,
   });
   undo.use(await listenForTraces(config.traceSocket, tracer, log));
+  if (config.debugAddress !== "") {
+    const state = (): Record<string, unknown> => ({
+      builds: history.running(),
+      activeVertices: engine.activeVertices,
+    });
+    const debug = undo.use(await serveDebug(config.debugAddress, { metrics, state }));
+    log.info(`debug handlers listening at ${debug.address}`);
+  }
   const listeners: Listener[] = [];
   for (const address of config.addresses)
-    listeners.push(await listen(router, listenAddress(address, config)));
+    listeners.push(await listen(router, listenAddress(address, config, activated)));
   for (const listener of listeners) log.info(`running server on ${listener.address}`);
-  notifySystemd(log);
+  notifySystemd("READY=1", process.env, log);
   await stopping.promise;
+  notifySystemd("STOPPING=1", process.env, log);
   log.info("stopping server");
   health.set("", false);
   for (const listener of listeners) await listener.close();
@@ -184,7 +199,7 @@ function useOwnTemporaryFolder(root: string): void {
 }
 
 /** Reads `unix://`, `tcp://` and `fd://` addresses. */
-function listenAddress(text: string, config: DaemonConfig): ListenAddress {
+function listenAddress(text: string, config: DaemonConfig, activated: ActivatedSockets): ListenAddress {
   const match = /^([a-z]+):\/\/(.*)$/.exec(text);
   const [, scheme = "", rest = ""] = match ?? [];
   switch (scheme) {
@@ -210,7 +225,10 @@ function listenAddress(text: string, config: DaemonConfig): ListenAddress {
         ...(tls === undefined ? {} : { tls }),
       };
     }
-    case "fd":
+    case "fd": {
+      const tls = serverTls(config);
+      return { kind: "fd", fd: activated.fd(rest), ...(tls === undefined ? {} : { tls }) };
+    }
     case "npipe":
       throw new BuildError("unimplemented", `${scheme}:// addresses are not supported`);
     default:
@@ -267,11 +285,4 @@ function listenForSignals(log: Logger): Stopping {
       resolve();
     },
   };
-}
-
-/** Tells systemd that the daemon is ready, when it was started by it. */
-function notifySystemd(log: Logger): void {
-  const socket = process.env["NOTIFY_SOCKET"];
-  if (socket === undefined || !existsSync(socket)) return;
-  log.warn("NOTIFY_SOCKET is set, but notifications are not supported");
 }

@@ -39,7 +39,7 @@ const handshakeTimeoutMs = 20_000;
 /** Serves `router` on a socket. Fails with `unavailable` when the address cannot be taken. */
 export async function listen(router: Router, address: ListenAddress): Promise<Listener> {
   const server =
-    address.kind === "tcp" && address.tls ? tlsServer(router, address.tls) : plainServer(router, address);
+    address.kind !== "unix" && address.tls ? tlsServer(router, address.tls) : plainServer(router, address);
   if (address.kind === "unix") removeSocket(address.path);
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) =>

@@ -26,6 +26,7 @@ export {
   utimesAt,
   utimesFd,
 } from "./at.ts";
+export { closeOnExec, sendDatagram } from "./datagram.ts";
 export { entryPath } from "./entry.ts";
 export { isErrno, type SysError, sysError } from "./errno.ts";
 export { AT, MNT, MS, O, S } from "./flags.ts";

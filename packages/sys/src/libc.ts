@@ -34,6 +34,10 @@ const DECLARATIONS = {
   prctl: "int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)",
   syncfs: "int syncfs(int fd)",
   sync: "void sync()",
+  socket: "int socket(int domain, int type, int protocol)",
+  sendto:
+    "long sendto(int fd, const void *data, size_t size, int flags, const void *address, uint addressSize)",
+  fcntl: "int fcntl(int fd, int command, long value)",
   fallocate: "int fallocate(int fd, int mode, int64_t offset, int64_t length)",
 } as const;
 

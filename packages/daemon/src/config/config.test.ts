@@ -80,11 +80,8 @@ test("what isn't supported is refused by name, as a flag and in the file", () =>
   );
 });
 
-test("what is set without an effect is told of", () => {
-  assert.match(
-    configOf('[grpc]\ndebugAddress = "127.0.0.1:6060"\n').warnings.join(),
-    /debugaddr has no effect/,
-  );
+test("settings are used, or refused by name", () => {
+  assert.equal(configOf('[grpc]\ndebugAddress = "127.0.0.1:6060"\n').debugAddress, "127.0.0.1:6060");
   assert.throws(() => configOf('[worker.oci]\nsessionAuthTimeout = "1s"\n'), /sessionAuthTimeout: /);
 });
 

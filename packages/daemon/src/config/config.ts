@@ -42,6 +42,8 @@ export interface DaemonConfig {
   readonly worker: WorkerConfig;
   /** Socket on which steps may send traces; its own folder's when no path is given. */
   readonly traceSocket: { readonly path: string; readonly isGiven: boolean };
+  /** `""` for none. */
+  readonly debugAddress: string;
   readonly idleTimeoutMs: number;
   readonly warnings: readonly string[];
 }
@@ -184,10 +186,6 @@ function configOf(raw: OptionValues, file: Record<string, unknown>, env: Env): D
   const paths = defaultPaths(rootless, env);
   const warnings: string[] = [];
   if (raw.has("trace")) warnings.push("--trace is deprecated, use --log-level=trace");
-  // warnings and no refusals: set-ups that have them are common, and builds come out the same without
-  if (values.text("debugAddr", "") !== "") {
-    warnings.push("--debugaddr has no effect: a debugging address is not supported");
-  }
   const debug = values.flag("debug", false);
   const level = values.flag("trace", false) ? "trace" : debug ? "debug" : values.text("logLevel", "info");
   const format = values.text("logFormat", "text");
@@ -239,6 +237,7 @@ function configOf(raw: OptionValues, file: Record<string, unknown>, env: Env): D
       ),
       isGiven: raw.has("otelSocketPath"),
     },
+    debugAddress: values.text("debugAddr", ""),
     idleTimeoutMs: parseDurationMs(values.text("idleTimeout", "0s")),
     warnings,
   };

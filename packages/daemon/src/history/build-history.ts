@@ -36,6 +36,8 @@ export interface BuildHistoryOptions {
   /** Provenance of a finished build's trees, by key (`""` for the only one). */
   readonly describeProvenance: DescribeProvenance;
   readonly tracer: Tracer;
+  /** Told of each build that has been recorded. */
+  readonly onComplete?: (record: BuildHistoryRecord) => void;
 }
 
 /** The record of builds in the daemon's database and content store (buildkit.md §10.1). */
@@ -86,6 +88,11 @@ export class BuildHistory implements History, Disposable {
     this.#feed.close();
   }
 
+  /** References of the builds that run. */
+  running(): readonly string[] {
+    return [...this.#active.keys()];
+  }
+
   get #enabled(): boolean {
     return this.#opts.config.maxEntries !== 0;
   }
@@ -115,6 +122,7 @@ export class BuildHistory implements History, Disposable {
       this.#table.put(record);
       this.#active.delete(ref);
       this.#send(BuildHistoryEventType.COMPLETE, record);
+      this.#opts.onComplete?.(record);
       traced.trace.end(end.error);
       this.#traces.saveSoon(ref, traced);
     } catch (error) {
