@@ -1,7 +1,7 @@
 import { isCanceled, wrapError } from "@kiln/base";
 import type { Command, TaskEnd } from "./core/core.ts";
 import type { OpState } from "./core/op-state.ts";
-import { attachVertex, canceledError, progressErrorText } from "./failure.ts";
+import { attachVertex, progressErrorText } from "./failure.ts";
 import type { OpContexts } from "./op-contexts.ts";
 import type { Failure } from "./types.ts";
 
@@ -136,8 +136,8 @@ async function runLoad<TOp, TResult>(
     source.complete(true);
     return { kind: "load", result };
   } catch (error) {
-    // the op runs instead: no failure of the vertex; the core warns
-    if (isCanceled(error) || signal.aborted) source.complete(false, progressErrorText(canceledError()));
+    // the op runs instead: no failure of the vertex; the core warns. What nobody waits for any more was cached.
+    if (isCanceled(error) || signal.aborted) source.complete(true);
     throw error;
   }
 }
