@@ -1,6 +1,7 @@
 import { BuildError, isBuildError, isCanceled } from "@kiln/base";
 import type { SourceSessions, StepClients } from "@kiln/engine";
 import {
+  type ContentClient,
   checkSshAgent,
   contentOf,
   getSecret,
@@ -50,18 +51,20 @@ export function createSourceSessions(sessions: SessionManager): SourceSessions {
         throw error;
       }
     },
-    content: async (ids, storeId, signal) => {
-      const caller = await firstCaller(sessions, ids, signal);
-      const store = contentOf(caller, `oci:${storeId}`);
+    content: async (ids, storeId) => {
+      const any = <T>(ask: (store: ContentClient) => Promise<T>, signal: AbortSignal): Promise<T> =>
+        sessions.any(ids, (caller) => ask(contentOf(caller, `oci:${storeId}`)), { signal });
       return {
-        size: async (digest, callSignal) => (await store.info(digest, callSignal)).sizeBytes,
-        read: (digest, callSignal) => store.read(digest, {}, callSignal),
+        size: async (digest, signal) => (await any((store) => store.info(digest, signal), signal)).sizeBytes,
+        read: (digest, signal) => later(() => any((store) => begun(store.read(digest, {}, signal)), signal)),
       };
     },
-    upload: async (ids, url, signal) => {
-      const caller = await firstCaller(sessions, ids, signal);
-      return pullUpload(caller, { host: url.host, path: url.pathname }, signal);
-    },
+    upload: (ids, url, signal) =>
+      sessions.any(
+        ids,
+        (caller) => begun(pullUpload(caller, { host: url.host, path: url.pathname }, signal)),
+        { signal },
+      ),
     sshSocket: async (ids, id, signal) => {
       const key = id === "" ? "default" : id;
       const caller = await agentCaller(sessions, ids, { id: key, signal });
@@ -95,12 +98,21 @@ export function createStepClients(sessions: SessionManager): StepClients {
   };
 }
 
-function firstCaller(
-  sessions: SessionManager,
-  ids: readonly string[],
-  signal: AbortSignal,
-): Promise<SessionCaller> {
-  return sessions.any(ids, async (caller) => caller, { signal });
+/** A stream whose first piece is there: whoever can't give it has said so. */
+async function begun(source: AsyncIterable<Uint8Array>): Promise<AsyncIterable<Uint8Array>> {
+  const pieces = source[Symbol.asyncIterator]();
+  const first = await pieces.next();
+  return (async function* () {
+    try {
+      for (let next = first; next.done !== true; next = await pieces.next()) yield next.value;
+    } finally {
+      await pieces.return?.();
+    }
+  })();
+}
+
+async function* later(open: () => Promise<AsyncIterable<Uint8Array>>): AsyncGenerator<Uint8Array> {
+  yield* await open();
 }
 
 async function agentCaller(
