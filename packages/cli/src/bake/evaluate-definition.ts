@@ -8,7 +8,14 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { type BakeFile, type BakeHost, checkConfig, definitionFile, lineOfPath } from "@kiln/bake";
+import {
+  type BakeFile,
+  type BakeHost,
+  checkConfig,
+  definitionFile,
+  lineOfPath,
+  readDefinition,
+} from "@kiln/bake";
 import { BuildError } from "@kiln/base";
 import { entryPath } from "@kiln/sys";
 import type { DefinitionAnswer, DefinitionJob } from "./definition-worker.ts";
@@ -114,7 +121,50 @@ async function evaluateDefinition(
     });
     throw new BuildError("invalid_argument", texts.join("\n"));
   }
-  return definitionFile(checked.config, `${file.name}.json`, answer.variables);
+  const made = definitionFile(checked.config, `${file.name}.json`, answer.variables);
+  checkValues(made, host, { name: file.name, source });
+  return made;
+}
+
+/** Mistakes in values that only reading them shows, such as a cache without a type, with their place in the source. */
+function checkValues(
+  made: BakeFile,
+  host: BakeHost,
+  { name, source }: { readonly name: string; readonly source: string },
+): void {
+  const outcome = readDefinition([made], host);
+  if (outcome.ok) return;
+  const problem = outcome.diagnostics.find(({ subject }) => subject?.filename === made.name);
+  // Other failures aren't this file's alone; they come up again with all files.
+  if (problem?.subject === undefined) return;
+  const [kind = "", block = "", key = ""] = pathOfLine(
+    new TextDecoder().decode(made.data),
+    problem.subject.start.line,
+  );
+  const plural = `${kind}s`;
+  const camel = key.replace(/-([a-z])/g, (_whole, letter: string) => letter.toUpperCase());
+  const line =
+    lineOfPath(source, [plural, block, camel]) ??
+    lineOfPath(source, [plural, block, key]) ??
+    lineOfPath(source, [block, camel]);
+  const place = line === undefined ? name : `${name}:${line}`;
+  throw definitionError(
+    place,
+    `${kind} ${JSON.stringify(block)}: ${JSON.stringify(camel)}: ${problem.detail}`,
+  );
+}
+
+/** The keys around a line (from 1) of JSON that was written with an indentation of two. */
+function pathOfLine(json: string, line: number): string[] {
+  const path: string[] = [];
+  let depth = Number.POSITIVE_INFINITY;
+  for (const text of json.split("\n").slice(0, line).reverse()) {
+    const [, indent = "", key] = /^( *)("(?:[^"\\]|\\.)*"): /.exec(text) ?? [];
+    if (key === undefined || indent.length >= depth) continue;
+    depth = indent.length;
+    path.unshift(JSON.parse(key) as string);
+  }
+  return path;
 }
 
 function definitionError(place: string, message: string): BuildError {
@@ -235,6 +285,8 @@ async function runWorker(
     return bounds.exceeded;
   }
   const text = answer();
+  if (text === "" && code === 0)
+    return "evaluation ended without a result: the definition waits for something that never comes";
   if (text === "") return `evaluation failed (exit code ${code}): ${reasonOf(printed)}`;
   options.onOutput(printed);
   return JSON.parse(text) as DefinitionAnswer;

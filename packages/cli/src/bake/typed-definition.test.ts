@@ -114,6 +114,15 @@ test("mistakes are told with their places", async () => {
       "export default {\n targets: {\n  app: { platfroms: [] } } };",
       /^kiln\.bake\.ts:3: target "app": unknown attribute "platfroms"\. Did you mean "platforms"\?$/,
     ],
+    [
+      'export default {\n targets: {\n  app: {\n   cacheFrom: [{ ref: "x" }] } } };',
+      /^kiln\.bake\.ts:4: target "app": "cacheFrom": Unsuitable value: type required for/,
+    ],
+    [
+      'const app = { tags: [],\n output: ["image,x"] };\nexport default { targets: { app } };',
+      /^kiln\.bake\.ts(?::2)?: target "app": "output": Unsuitable value: invalid value image$/,
+    ],
+    ["await new Promise(() => {});", /^kiln\.bake\.ts: evaluation ended without a result/],
     ["export default () => undefined;", /^kiln\.bake\.ts: the definition must be an object, not null$/],
     [
       "export default ({ variable }) => ({ targets: { a: { args: { N: variable('N', 1) } } } });",
