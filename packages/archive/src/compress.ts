@@ -1,8 +1,9 @@
 import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
-import { constants, crc32, createZstdCompress, deflateRaw } from "node:zlib";
+import { constants, crc32, deflateRaw, type ZlibOptions, type ZstdOptions, zstdCompress } from "node:zlib";
 import { BuildError } from "@kiln/base";
 import { type EstargzResult, estargz } from "./estargz.ts";
+import { isIncompressible } from "./incompressible.ts";
 import type { Chunks, CompressionKind } from "./types.ts";
 
 /** How to compress; `level` absent means the kind's default (gzip and eStargz 6, zstd 3). */
@@ -13,18 +14,32 @@ export interface CompressOptions {
   readonly onEstargz?: (result: EstargzResult) => void;
 }
 
+type Compressor<Options> = (data: Uint8Array, opts: Options) => Promise<Buffer>;
+
 const deflate = promisify(
   deflateRaw as (
     data: Uint8Array,
-    opts: import("node:zlib").ZlibOptions,
+    opts: ZlibOptions,
     done: (error: Error | null, result: Buffer) => void,
   ) => void,
-);
+) as Compressor<ZlibOptions>;
+const compressZstd = promisify(
+  zstdCompress as (
+    data: Uint8Array,
+    opts: ZstdOptions,
+    done: (error: Error | null, result: Buffer) => void,
+  ) => void,
+) as Compressor<ZstdOptions>;
 
 /** Uncompressed bytes per block of gzip; part of the format of our blobs: their digests depend on it. */
 const BLOCK_BYTES = 1 << 20;
+/** Uncompressed bytes per frame of zstd; part of the format, too. */
+const FRAME_BYTES = 4 << 20;
 const WINDOW_BYTES = 32 << 10;
-const ZSTD_CHUNK_BYTES = 1 << 18;
+/** What a thread fills before the event loop is asked for more room. */
+const OUTPUT_BYTES = 1 << 18;
+/** From this level on, smaller matters more than faster. */
+const THOROUGH_LEVEL = 9;
 
 /**
  * Throws for a level that a compression doesn't have.
@@ -43,8 +58,8 @@ export function checkCompression(opts: CompressOptions): void {
 
 /**
  * Compresses a stream. The result depends on the bytes, kind and level only, not on how the source is cut or
- * on the number of threads. The blocks of gzip are deflated in parallel on Node's thread pool and make one
- * ordinary member.
+ * on the number of threads. Blocks are compressed in parallel on Node's thread pool: those of gzip make one
+ * ordinary member, those of zstd are frames.
  */
 export function compress(source: Chunks, opts: CompressOptions): AsyncIterable<Uint8Array> {
   checkCompression(opts);
@@ -75,23 +90,72 @@ async function* plain(source: Chunks): AsyncGenerator<Uint8Array> {
   yield* source;
 }
 
-/** Cuts a stream into blocks of the same size, the last one shorter. */
-async function* blocks(source: Chunks): AsyncGenerator<Buffer> {
-  let block = Buffer.allocUnsafe(BLOCK_BYTES);
+/** Buffers of one size that are used again, so that a long stream doesn't fill the memory with them. */
+class BlockPool {
+  readonly #sizeBytes: number;
+  readonly #free: Buffer[] = [];
+
+  constructor(sizeBytes: number) {
+    this.#sizeBytes = sizeBytes;
+  }
+
+  take(): Buffer {
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#sizeBytes);
+  }
+
+  give(block: Buffer): void {
+    this.#free.push(block);
+  }
+}
+
+/** Cuts a stream into blocks of the same size, the last one shorter. Who gets a block gives its buffer back. */
+async function* blocks(
+  source: Chunks,
+  sizeBytes: number,
+  pool: BlockPool,
+): AsyncGenerator<{ readonly bytes: Buffer; readonly buffer: Buffer }> {
+  let buffer: Buffer | undefined;
   let filled = 0;
   for await (const chunk of source) {
     for (let at = 0; at < chunk.length; ) {
-      const take = Math.min(BLOCK_BYTES - filled, chunk.length - at);
-      block.set(chunk.subarray(at, at + take), filled);
+      buffer ??= pool.take();
+      const take = Math.min(sizeBytes - filled, chunk.length - at);
+      buffer.set(take === chunk.length ? chunk : chunk.subarray(at, at + take), filled);
       filled += take;
       at += take;
-      if (filled < BLOCK_BYTES) continue;
-      yield block;
-      block = Buffer.allocUnsafe(BLOCK_BYTES);
+      if (filled < sizeBytes) continue;
+      yield { bytes: buffer, buffer };
+      buffer = undefined;
       filled = 0;
     }
   }
-  if (filled > 0) yield block.subarray(0, filled);
+  if (buffer && filled > 0) yield { bytes: buffer.subarray(0, filled), buffer };
+}
+
+/**
+ * Results of tasks in the order of the tasks, of which as many run at a time as there are processors, and one
+ * more. `begin` is called for one block after the other and starts its task; the task owns the block's buffer
+ * until it is done.
+ */
+async function* inParallel(
+  source: Chunks,
+  sizeBytes: number,
+  begin: (block: Buffer) => Promise<Buffer>,
+): AsyncGenerator<Buffer> {
+  const inFlight: Promise<Buffer>[] = [];
+  const width = availableParallelism() + 1;
+  const pool = new BlockPool(sizeBytes);
+  try {
+    for await (const { bytes, buffer } of blocks(source, sizeBytes, pool)) {
+      const task = begin(bytes).finally(() => pool.give(buffer));
+      task.catch(() => undefined);
+      inFlight.push(task);
+      if (inFlight.length >= width) yield await (inFlight.shift() as Promise<Buffer>);
+    }
+    while (inFlight.length > 0) yield await (inFlight.shift() as Promise<Buffer>);
+  } finally {
+    await Promise.allSettled(inFlight);
+  }
 }
 
 /** OS 255 (unknown) and no time, as Go writes it; byte 8 says how hard was tried. */
@@ -101,23 +165,17 @@ function gzipHeader(level: number): Buffer {
 
 async function* gzip(source: Chunks, level: number): AsyncGenerator<Uint8Array> {
   yield gzipHeader(level);
-  const inFlight: Promise<Buffer>[] = [];
-  const width = availableParallelism() + 1;
   let window: Buffer | undefined;
   let crc = 0;
   let size = 0;
-  try {
-    for await (const block of blocks(source)) {
-      crc = crc32(block, crc);
-      size += block.length;
-      inFlight.push(deflateBlock(block, level, window));
-      window = block.subarray(Math.max(0, block.length - WINDOW_BYTES));
-      if (inFlight.length >= width) yield await (inFlight.shift() as Promise<Buffer>);
-    }
-    while (inFlight.length > 0) yield await (inFlight.shift() as Promise<Buffer>);
-  } finally {
-    await Promise.allSettled(inFlight);
-  }
+  yield* inParallel(source, BLOCK_BYTES, (block) => {
+    crc = crc32(block, crc);
+    size += block.length;
+    const stored = level < THOROUGH_LEVEL && isIncompressible(block);
+    const done = deflateBlock(block, stored ? 0 : level, window);
+    window = Buffer.from(block.subarray(Math.max(0, block.length - WINDOW_BYTES)));
+    return done;
+  });
   const end = Buffer.alloc(10);
   // An empty last block, then what gzip ends with.
   end[0] = 3;
@@ -127,42 +185,26 @@ async function* gzip(source: Chunks, level: number): AsyncGenerator<Uint8Array> 
 }
 
 /** Ends on a byte boundary without ending the member, so that blocks can be put behind each other. */
-async function deflateBlock(block: Buffer, level: number, window: Buffer | undefined): Promise<Buffer> {
-  const promise = deflate(block, {
+function deflateBlock(block: Buffer, level: number, window: Buffer | undefined): Promise<Buffer> {
+  return deflate(block, {
     level,
+    chunkSize: OUTPUT_BYTES,
     finishFlush: constants.Z_SYNC_FLUSH,
     ...(window && level !== 0 ? { dictionary: window } : {}),
   });
-  promise.catch(() => undefined);
-  return promise;
 }
 
+/** Frames, one behind the other, that don't know of each other; together they are one zstd file. */
 async function* zstd(source: Chunks, level: number): AsyncGenerator<Uint8Array> {
-  const stream = createZstdCompress({
-    chunkSize: ZSTD_CHUNK_BYTES,
-    params: {
-      [constants.ZSTD_c_compressionLevel]: level,
-      [constants.ZSTD_c_checksumFlag]: 1,
-    },
+  const params = {
+    [constants.ZSTD_c_compressionLevel]: level,
+    [constants.ZSTD_c_checksumFlag]: 1,
+  };
+  let isEmpty = true;
+  const frame = (block: Buffer): Promise<Buffer> => compressZstd(block, { chunkSize: OUTPUT_BYTES, params });
+  yield* inParallel(source, FRAME_BYTES, (block) => {
+    isEmpty = false;
+    return frame(block);
   });
-  const output: Buffer[] = [];
-  stream.on("data", (chunk: Buffer) => output.push(chunk));
-  const ended = new Promise<void>((resolve, reject) => {
-    stream.once("end", resolve);
-    stream.once("error", reject);
-  });
-  ended.catch(() => undefined);
-  try {
-    for await (const block of blocks(source)) {
-      await new Promise<void>((resolve, reject) => {
-        stream.write(block, (error) => (error ? reject(error) : resolve()));
-      });
-      yield* output.splice(0);
-    }
-    stream.end();
-    await ended;
-    yield* output.splice(0);
-  } finally {
-    stream.destroy();
-  }
+  if (isEmpty) yield await frame(Buffer.alloc(0));
 }
