@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -194,6 +194,9 @@ export default defineBake(({ variable, localPlatform }) => {
     status: 0,
     stdout: "",
   });
+  const example = new URL("../../../../examples/bake/typed/kiln.bake.ts", import.meta.url);
+  const files = { "kiln-bake.d.ts": declarations, "kiln.bake.ts": readFileSync(example, "utf8") };
+  assert.deepEqual(compile(files), { status: 0, stdout: "" });
   const wrong = `${HEAD}
 export default defineBake({ targets: { app: { platfroms: ["linux/amd64"] } } });
 `;
