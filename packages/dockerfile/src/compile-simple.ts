@@ -51,6 +51,7 @@ export interface CompiledDockerfile {
   readonly diagnostics: readonly Diagnostic[];
 }
 
+const LLB_CAPS: ReadonlySet<string> = new Set(llbCaps.map(({ id }) => id));
 const DEFAULT_PLATFORM: Platform = { os: "linux", architecture: "amd64" };
 
 /**
@@ -114,7 +115,7 @@ function settingsOf(options: CompileOptions): BuildSettings {
 
 function hostOf(options: CompileOptions): CompileHost {
   return {
-    llbCaps: new Set(llbCaps.map(({ id }) => id)),
+    llbCaps: LLB_CAPS,
     resolveImage: async (ref, { platform }): Promise<ResolvedImage> => {
       const wanted = platform ?? DEFAULT_PLATFORM;
       if (options.resolveImage === undefined) {

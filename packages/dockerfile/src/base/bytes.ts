@@ -46,13 +46,23 @@ function sequenceSize(bytes: Uint8Array, i: number): number {
 /** The bytes that {@link textFromBytes} made the text from. */
 export function bytesFromText(text: string): Uint8Array {
   if (text.isWellFormed()) return encoder.encode(text);
-  const out: number[] = [];
-  for (const c of text) {
-    const code = c.codePointAt(0)!;
-    if (code >= 0xdc80 && code <= 0xdcff) out.push(code - ESCAPE);
-    else for (const byte of encoder.encode(c)) out.push(byte);
+  const parts: Uint8Array[] = [];
+  let at = 0;
+  for (const { 0: lone, index } of text.matchAll(/\p{Surrogate}/gu)) {
+    parts.push(encoder.encode(text.slice(at, index)));
+    const code = lone.charCodeAt(0);
+    const isByte = code >= 0xdc80 && code <= 0xdcff;
+    parts.push(isByte ? Uint8Array.of(code - ESCAPE) : encoder.encode(lone));
+    at = index + 1;
   }
-  return Uint8Array.from(out);
+  parts.push(encoder.encode(text.slice(at)));
+  const out = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let filled = 0;
+  for (const part of parts) {
+    out.set(part, filled);
+    filled += part.length;
+  }
+  return out;
 }
 
 /** Number of bytes in UTF-8. */

@@ -1,45 +1,5 @@
-// biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables of Dockerfiles
 import fc from "fast-check";
-
-const WORDS = [
-  "a",
-  "$A",
-  "${A:-b}",
-  "${A//x*/y}",
-  "${",
-  "'",
-  '"',
-  "\\",
-  "`",
-  "<<EOF",
-  "<<-'E F'",
-  "EOF",
-  "--from=s0",
-  "--mount=type=cache,target=/x",
-  "--link",
-  "--chmod=u+x",
-  '["a", "b"]',
-  "[",
-  "https://h/r.git#a:b",
-  "A=b",
-  "=",
-  "#",
-  "/./",
-  "\\\n",
-  "\t",
-  "é",
-  "\ud83d",
-  "\0",
-  "AS",
-  "s0",
-  "alpine",
-  "scratch",
-  "80/tcp",
-];
-const KEYWORDS =
-  "FROM RUN COPY ADD ENV ARG LABEL WORKDIR USER EXPOSE VOLUME CMD ENTRYPOINT HEALTHCHECK SHELL STOPSIGNAL ONBUILD MAINTAINER from bogus #".split(
-    " ",
-  );
+import { KEYWORDS, WORDS } from "./random-dockerfile.ts";
 
 const word = fc.oneof(
   { weight: 8, arbitrary: fc.constantFrom(...WORDS) },
