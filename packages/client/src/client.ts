@@ -37,6 +37,7 @@ const WAIT_STEP_MS = 50;
 export class BuildkitClient implements AsyncDisposable {
   readonly address: string;
   readonly channel: Channel;
+  #version: BuildkitVersion | undefined;
 
   constructor(channel: Channel, address = "") {
     this.channel = channel;
@@ -81,7 +82,13 @@ export class BuildkitClient implements AsyncDisposable {
 
   /** The daemon's version. */
   async info(opts: CallOptions = {}): Promise<BuildkitVersion | undefined> {
-    return (await rpc(this.channel.unary(Control.method.info, {}, opts))).buildkitVersion;
+    this.#version = (await rpc(this.channel.unary(Control.method.info, {}, opts))).buildkitVersion;
+    return this.#version;
+  }
+
+  /** What {@link info} said last, undefined when it wasn't asked. */
+  get knownVersion(): BuildkitVersion | undefined {
+    return this.#version;
   }
 
   /** The daemon's workers; `filter` in containerd's syntax. */

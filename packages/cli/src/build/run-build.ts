@@ -13,6 +13,7 @@ import {
   type ResolvedNode,
   resolveNodes,
 } from "@kiln/driver";
+import { KILN_BUILDKIT_VERSION, KILN_REVISION } from "@kiln/engine/version";
 import { newId } from "@kiln/formats";
 import { formatPlatform, parsePlatform } from "@kiln/oci";
 import type { SolveStatus } from "@kiln/progress";
@@ -314,9 +315,12 @@ async function drive(
 
 const capsOfNode = new WeakMap<object, Promise<ReadonlySet<string>>>();
 
-/** What a node's daemon can do; of the daemon that comes with this program that's known without asking. */
+/** What a node's daemon can do; of a daemon of this program's version that's known without asking. */
 function probeCaps(node: ResolvedNode): Promise<ReadonlySet<string>> {
-  if (node.node.driver.name === EMBEDDED_DRIVER) return Promise.resolve(new Set(llbCaps.map(({ id }) => id)));
+  const { knownVersion } = node.client;
+  const isOurs = knownVersion?.revision === KILN_REVISION && knownVersion.version === KILN_BUILDKIT_VERSION;
+  if (isOurs || node.node.driver.name === EMBEDDED_DRIVER)
+    return Promise.resolve(new Set(llbCaps.map(({ id }) => id)));
   const known = capsOfNode.get(node.client);
   if (known) return known;
   const caps = probe(node.client.channel, async (gateway) => enabledCaps((await gateway.ping()).LLBCaps));
