@@ -62,7 +62,7 @@ Not part of a key: tags, outputs, caches, \`pull\`, \`no-cache\`, values of secr
     usage: "Tell which targets would change since a git revision, and why, without building",
     doc: `Compares the keys of the working tree with those of a git revision, and prints the targets that would give something else, with the reasons: files, arguments, the Dockerfile, base images, other targets. Tags and outputs are compared, too. Add \`--keys=json\` for JSON. The exit code is 0 either way.
 
-Nothing is checked out. Files that git ignores count as unchanged, other untracked files as new. Definitions of both sides are evaluated with the same variables, so that a tag made of a commit doesn't count as a change. For what a branch changed, use \`--changed-since "$(git merge-base main HEAD)"\`.`,
+Nothing is checked out. Files that git ignores count as unchanged, other untracked files as new. Definitions of both sides are evaluated with the same variables, so that a tag made of a commit doesn't count as a change; files that a typed definition reads by permission are those of the working tree on both sides. For what a branch changed, use \`--changed-since "$(git merge-base main HEAD)"\`.`,
   },
   {
     name: "types",

@@ -78,9 +78,7 @@ async function commitOf(revision: string, git: GitProgram): Promise<string> {
     throw new BuildError(
       "invalid_argument",
       `invalid git revision ${JSON.stringify(revision)}: no such commit`,
-      {
-        cause,
-      },
+      { cause, hint: "in a shallow clone, fetch the revision first" },
     );
   };
   // Nothing that could be an option reaches git, and nothing that it would read as several revisions.
