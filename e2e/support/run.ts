@@ -8,6 +8,8 @@ export interface RunOptions {
   readonly input?: string;
   /** After this long the program and its children are killed and the call fails. */
   readonly timeoutMs?: number;
+  /** Sends the program SIGINT when it aborts, as Ctrl-C does. */
+  readonly signal?: AbortSignal;
   /** Gets what the program prints as it comes, both streams. */
   readonly onOutput?: (text: string) => void;
 }
@@ -66,6 +68,7 @@ export function run(program: string, args: readonly string[], options: RunOption
     timedOut = true;
     killGroup(child.pid);
   }, timeoutMs);
+  options.signal?.addEventListener("abort", () => child.kill("SIGINT"));
   child.stdout?.setEncoding("utf8").on("data", (text: string) => {
     out.push(text);
     options.onOutput?.(text);

@@ -5,26 +5,31 @@ import type { Logger } from "./log.ts";
 const FIRST_DELAY_MS = 1_000;
 const MIN_INTERVAL_MS = 60_000;
 /** How often the cap is looked at while builds run. */
-const WATCH_INTERVAL_MS = 10_000;
+const WATCH_INTERVAL_MS = 3_000;
 
 /**
- * Runs garbage collection in the background: a second after the start, after builds, and every ten seconds
- * while there is something to watch, so that the cap holds during long builds too.
+ * Runs garbage collection in the background: a second after the start, after builds, and every three seconds
+ * while builds run, so that the cap holds during long builds too. A daemon without builds does nothing.
  */
 export class Collector implements Disposable {
-  readonly #refs: RefManager;
+  readonly #refs: Pick<RefManager, "enforce">;
   readonly #rules: readonly PruneOptions[];
   readonly #log: Logger;
-  readonly #watch: NodeJS.Timeout;
+  readonly #watchIntervalMs: number;
+  #watch: NodeJS.Timeout | undefined;
+  #builds = 0;
   #timer: NodeJS.Timeout | undefined;
   #last = 0;
 
-  constructor(refs: RefManager, rules: readonly PruneOptions[], log: Logger) {
+  constructor(
+    refs: Pick<RefManager, "enforce">,
+    rules: readonly PruneOptions[],
+    opts: { readonly log: Logger; readonly watchIntervalMs?: number },
+  ) {
     this.#refs = refs;
     this.#rules = rules;
-    this.#log = log;
-    this.#watch = setInterval(() => void this.#run(), WATCH_INTERVAL_MS);
-    this.#watch.unref();
+    this.#log = opts.log;
+    this.#watchIntervalMs = opts.watchIntervalMs ?? WATCH_INTERVAL_MS;
     this.schedule();
   }
 
@@ -40,9 +45,28 @@ export class Collector implements Disposable {
     this.#timer.unref();
   }
 
+  /** Holds the cap until disposed of. */
+  watch(): Disposable {
+    this.#builds++;
+    this.#watch ??= setInterval(() => void this.#run(), this.#watchIntervalMs).unref();
+    let held = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!held) return;
+        held = false;
+        if (--this.#builds === 0) this.#stopWatching();
+      },
+    };
+  }
+
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
+    this.#stopWatching();
+  }
+
+  #stopWatching(): void {
     clearInterval(this.#watch);
+    this.#watch = undefined;
   }
 
   async #run(): Promise<void> {

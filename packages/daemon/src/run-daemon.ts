@@ -80,7 +80,7 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
     }),
   );
   const engine = composeEngine({ config, parts, sessions, history, provenance, log });
-  const collector = undo.use(new Collector(parts.store.refs, config.worker.gcPolicy, log));
+  const collector = undo.use(new Collector(parts.store.refs, config.worker.gcPolicy, { log }));
   const idle = undo.use(new IdleTimer(config.idleTimeoutMs, () => stopping.stop("idle")));
   const health = new HealthStatus();
   const router = createRouter(engine, {
@@ -158,6 +158,7 @@ function createRouter(
       sessions: at.sessions,
       history: at.history,
       leases: at.store.leases,
+      watchCap: () => at.collector.watch(),
       afterBuild: () => at.collector.schedule(),
       busy: () => at.idle.hold(),
     }),

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { randomBytes, randomInt } from "node:crypto";
+import { once } from "node:events";
 import { connect as connectHttp2 } from "node:http2";
 import { connect as connectNet, type Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { Control } from "@kiln/api/control";
-import { sleep } from "@kiln/base";
+import { BuildError, sleep } from "@kiln/base";
 import { Channel, dialAddress } from "./client.ts";
 import { duplexPair } from "./duplex.ts";
 import { type Listener, listen, Router } from "./server.ts";
@@ -20,6 +21,11 @@ before(async () => {
     info: () => ({ buildkitVersion: { version: "alive" } }),
     async session(call) {
       for await (const m of call) await call.send(m);
+    },
+    // says much, and ends while the client still sends
+    async *status(message) {
+      for (let i = 0; i < 16; i++) yield { logs: [{ msg: new Uint8Array(64 * 1024) }] };
+      if (message.Ref === "fails") throw new BuildError("not_found", "the end");
     },
   });
   listener = await listen(router, { kind: "tcp", host: "127.0.0.1", port: 0 });
@@ -55,6 +61,40 @@ async function raw(send: (socket: Socket) => void, ms = 300): Promise<void> {
   socket.destroy();
   await closed;
 }
+
+test("the end of a call isn't taken back by the reset for a client that goes on sending", async () => {
+  const client = connectHttp2(`http://127.0.0.1:${port}`);
+  try {
+    const request = client.request({
+      ":method": "POST",
+      ":path": "/moby.buildkit.v1.Control/Status",
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    request.on("error", () => undefined);
+    const ref = Buffer.from([0x0a, 5, ...Buffer.from("fails")]);
+    request.write(Buffer.concat([Buffer.from([0, 0, 0, 0, ref.length]), ref]));
+    // The request stays open, and the answer lies in windows and sockets until the client reads.
+    await sleep(300);
+    let bytes = 0;
+    request.on("data", (part: Buffer) => {
+      bytes += part.length;
+    });
+    const begin = performance.now();
+    const [trailers] = (await once(request, "trailers", { signal: AbortSignal.timeout(5000) })) as [
+      Record<string, string>,
+    ];
+    assert.equal(trailers["grpc-status"], "5");
+    assert.equal(trailers["grpc-message"], "the end");
+    assert.ok(bytes > 16 * 64 * 1024, `${bytes} bytes came`);
+    // Who never stops by himself is told to after a while.
+    if (!request.closed) await once(request, "close");
+    assert.ok(performance.now() - begin < 5000);
+    assert.equal(request.rstCode, 0);
+  } finally {
+    client.destroy();
+  }
+});
 
 describe("the server survives", () => {
   test("random frames", async () => {

@@ -373,3 +373,34 @@ test("the core's work grows with the graph, not faster", async () => {
     assert.ok(large < small * 5, `${small} steps for 25 vertices, ${large} for 100`);
   }
 });
+
+/** Like {@link randomShape}, with vertices that ignore the cache and many inputs that are looked at closely. */
+function randomChain(random: Random): Shape {
+  const names: string[] = [];
+  const lines: string[] = [];
+  for (let i = 3 + random(4); i > 0; i--) {
+    const name = `v${names.length}`;
+    const inputs: string[] = [];
+    for (let n = Math.min(names.length, 1 + random(2)); n > 0; n--) {
+      const from = names[names.length - 1 - random(Math.min(names.length, 4))]!;
+      inputs.push(from + (random(2) === 0 ? "~" : ""));
+    }
+    lines.push(`${name}${random(4) === 0 ? "!" : ""}: ${inputs.join(" ")}`);
+    names.push(name);
+  }
+  return { text: lines.join("\n"), names };
+}
+
+test("nothing is begun, given up and begun again: who will have to run holds on to its inputs", async () => {
+  for (let seed = 1; seed <= 500; seed++) {
+    const random = seededRandom(seed);
+    const shape = randomChain(random);
+    const engine = new FakeEngine({ seed });
+    const g = graph(shape.text);
+    const client = start(engine, { vertex: g[shape.names.at(-1)!]!, index: 0 });
+    await finish(engine, [client]);
+    checkAnswered(client);
+    const begun = engine.log.filter((line) => line.startsWith("exec "));
+    assert.equal(new Set(begun).size, begun.length, `seed ${seed}: ${shape.text}\n${engine.log.join("\n")}`);
+  }
+});

@@ -7,6 +7,8 @@ import type { DiskUsageOptions, PruneOptions, UsageInfo } from "./usage.ts";
 
 /** Without a size limit, records go in batches of this many. */
 const BATCH = 10;
+/** A database with more free pages than this gives some back after a pruning. */
+const MAX_FREE_DB_BYTES = 8 << 20;
 /** Blobs that nothing names are kept this long: their writer may not have named them yet. */
 const CONTENT_GRACE_MS = 60 * 60 * 1000;
 
@@ -105,6 +107,7 @@ export class Pruner {
     rules: readonly PruneOptions[],
     onRecord: ((record: UsageInfo) => void) | undefined,
     signal: AbortSignal | undefined,
+    overheadBytes = 0,
   ): Promise<void> {
     const before = this.#running;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -112,8 +115,9 @@ export class Pruner {
     await before;
     const { reserve } = this.#deps;
     try {
-      for (const rule of rules) await this.#pruneRule(rule, onRecord, signal);
+      for (const rule of rules) await this.#pruneRule(rule, { onRecord, signal, overheadBytes });
       await this.collectContent();
+      this.#shrinkDatabase();
     } finally {
       resolve();
       reserve?.restore();
@@ -126,22 +130,37 @@ export class Pruner {
     if (waiting && waiting.rules === rules) return await waiting.done;
     const done = this.#running.then(async () => {
       this.#waiting = undefined;
-      await this.prune(rules, undefined, undefined);
+      // The cap is for all that the cache takes on the disk; the database is a part of it.
+      await this.prune(rules, undefined, undefined, this.#deps.db.size().totalBytes);
     });
     this.#waiting = { rules, done };
     await done;
   }
 
+  #shrinkDatabase(): void {
+    const { db, onWarning } = this.#deps;
+    if (db.size().freeBytes < MAX_FREE_DB_BYTES) return;
+    try {
+      db.compact();
+    } catch (error) {
+      onWarning("failed to shrink the database", error);
+    }
+  }
+
   async #pruneRule(
     rule: PruneOptions,
-    onRecord: ((record: UsageInfo) => void) | undefined,
-    signal: AbortSignal | undefined,
+    run: {
+      readonly onRecord: ((record: UsageInfo) => void) | undefined;
+      readonly signal: AbortSignal | undefined;
+      readonly overheadBytes: number;
+    },
   ): Promise<void> {
+    const { onRecord, signal } = run;
     const limits = [rule.maxUsedSpace, rule.reservedSpace, rule.minFreeSpace].some(
       (bytes) => (bytes ?? 0) > 0,
     );
     const usage = limits ? await this.diskUsage({}) : [];
-    let total = usage.reduce((sum, info) => sum + (info.shared ? 0 : info.sizeBytes), 0);
+    let total = usage.reduce((sum, info) => sum + (info.shared ? 0 : info.sizeBytes), run.overheadBytes);
     const keep = keepBytes(rule, total, () => this.#deps.diskStat().freeBytes);
     for (;;) {
       signal?.throwIfAborted();

@@ -32,6 +32,8 @@ export interface ControlHost {
   readonly sessions: SessionManager;
   readonly history: History;
   readonly leases: Store["leases"];
+  /** Holds the cache's cap while a build runs, until disposed of. */
+  readonly watchCap: () => Disposable;
   /** Called after each build and prune: the background collection may run. */
   readonly afterBuild: () => void;
   /** Tells the daemon that it is in use, until disposed of. */
@@ -45,6 +47,7 @@ export function controlHandlers(host: ControlHost): ServiceHandlers<typeof Contr
     ...cacheHandlers(host, builds),
     solve: async (message, ctx) => {
       using _busy = host.busy();
+      using _watch = host.watchCap();
       builds.running++;
       try {
         const response = await withBuildCode(() =>

@@ -25,15 +25,21 @@ export function planEdge<TOp, TResult>(edge: EdgeState<TOp, TResult>, demand: De
       return "complete";
     if (edge.load || edge.records.size > 0) return "load";
   } else if (level >= demand) {
-    return "none";
+    return mustRun(edge) ? "hold" : "none";
   }
   if (op.waits) return op.inputs.length === 0 ? "none" : "fast";
   if (op.inputs.length === 0) return "complete";
-  if (op.ignoreCache || edge.count(FACT.dead) > 0) return demand === 3 ? "complete" : "hold";
+  if (mustRun(edge)) return demand === 3 ? "complete" : "hold";
   if (level < 1) return "fast";
   if (edge.count(FACT.openUnmatched) > 0) return "phase1";
   if (edge.count(FACT.closed) < op.inputs.length) return "phase2";
   return demand === 3 ? "complete" : "none";
+}
+
+/** No cache can have the result any more. */
+function mustRun<TOp, TResult>(edge: EdgeState<TOp, TResult>): boolean {
+  const { op } = edge;
+  return op.inputs.length > 0 && !op.waits && (op.ignoreCache || edge.count(FACT.dead) > 0);
 }
 
 /** What an edge in `mode` needs of one of its inputs. */
@@ -43,7 +49,7 @@ export function depDemand<TOp, TResult>(mode: Mode, dep: Dep<TOp, TResult>): Dem
     case "load":
       return 0;
     case "hold":
-      return dep.demand === 3 ? 3 : 0;
+      return dep.demand;
     case "fast":
       return 1;
     case "complete":
