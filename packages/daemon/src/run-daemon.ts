@@ -159,6 +159,7 @@ function createRouter(
       history: at.history,
       leases: at.store.leases,
       watchCap: () => at.collector.watch(),
+      reserve: at.store.reserve,
       afterBuild: () => at.collector.schedule(),
       busy: () => at.idle.hold(),
     }),

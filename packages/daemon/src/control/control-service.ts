@@ -34,6 +34,8 @@ export interface ControlHost {
   readonly leases: Store["leases"];
   /** Holds the cache's cap while a build runs, until disposed of. */
   readonly watchCap: () => Disposable;
+  /** Room on the disk that is kept back for notes about removals; made anew for each build. */
+  readonly reserve: Store["reserve"];
   /** Called after each build and prune: the background collection may run. */
   readonly afterBuild: () => void;
   /** Tells the daemon that it is in use, until disposed of. */
@@ -50,6 +52,7 @@ export function controlHandlers(host: ControlHost): ServiceHandlers<typeof Contr
       using _watch = host.watchCap();
       builds.running++;
       try {
+        host.reserve.restore();
         const response = await withBuildCode(() =>
           host.engine.solve(solveRequestOf(message, ctx.metadata.get("traceparent")), ctx.signal),
         );
