@@ -30,8 +30,8 @@ export class ChangeWriter {
   /** Inode → unmodified names of it that must become links when it is written. */
   readonly #pending = new Map<bigint, string[]>();
   readonly #dirs = new Set<string>();
-  #parts: Buffer[] = [];
-  #size = 0;
+  readonly #out = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  #filled = 0;
 
   /** `source`: the tree that holds the changed files. */
   constructor(source: string, sourceDateEpoch: number | undefined) {
@@ -39,7 +39,7 @@ export class ChangeWriter {
     this.#epochNs = sourceDateEpoch === undefined ? undefined : BigInt(sourceDateEpoch) * 1_000_000_000n;
   }
 
-  /** Writes one change; yields the archive's bytes as they come. */
+  /** Writes one change; yields the archive's bytes as they gather. What is yielded is good until the next is asked for. */
   *write(change: Change): Generator<Buffer> {
     if (change.kind === "delete") yield* this.#whiteout(change.path);
     else if (change.stat) yield* this.#entry(change.kind, change.path, change.stat);
@@ -47,16 +47,16 @@ export class ChangeWriter {
 
   /** The end of the archive. */
   *finish(): Generator<Buffer> {
-    this.#push(tarTrailer());
-    yield* this.#flush(0);
+    yield* this.#put(tarTrailer());
+    if (this.#filled > 0) yield this.#out.subarray(0, this.#filled);
+    this.#filled = 0;
   }
 
   *#whiteout(path: string): Generator<Buffer> {
     const name = posix.join(posix.dirname(path), `.wh.${posix.basename(path)}`).slice(1);
     const header: TarHeader = { name, type: "file", mode: 0, uid: 0, gid: 0, size: 0, mtimeNs: 0n };
     yield* this.#parents(name, "file");
-    this.#push(encodeTarHeader(header));
-    yield* this.#flush(CHUNK_BYTES);
+    yield* this.#put(encodeTarHeader(header));
   }
 
   *#entry(kind: ChangeKind, path: string, stat: FileStat): Generator<Buffer> {
@@ -84,13 +84,12 @@ export class ChangeWriter {
       header = { ...header, xattrs: new Map([["security.capability", capability]]) };
     }
     yield* this.#parents(name, header.type);
-    this.#push(encodeTarHeader(header));
+    yield* this.#put(encodeTarHeader(header));
     if (header.type === "file" && header.size > 0) yield* this.#content(file, header.size);
     for (const extra of extraNames) {
       yield* this.#parents(extra, "link");
-      this.#push(encodeTarHeader({ ...header, name: extra, type: "link", linkname: name, size: 0 }));
+      yield* this.#put(encodeTarHeader({ ...header, name: extra, type: "link", linkname: name, size: 0 }));
     }
-    yield* this.#flush(CHUNK_BYTES);
   }
 
   #header(name: string, type: TarType, stat: FileStat): TarHeader {
@@ -128,37 +127,37 @@ export class ChangeWriter {
     const fd = openSync(fsPath(path), "r");
     try {
       for (let left = size; left > 0; ) {
-        const buffer = Buffer.allocUnsafe(Math.min(left, CHUNK_BYTES));
-        const length = readSync(fd, buffer, 0, buffer.length, null);
+        const room = Math.min(left, CHUNK_BYTES - this.#filled);
+        const length = readSync(fd, this.#out, this.#filled, room, null);
         if (length === 0) {
           throw new BuildError(
             "failed_precondition",
             `file ${JSON.stringify(path)} shrank while it was read`,
           );
         }
-        this.#push(buffer.subarray(0, length));
         left -= length;
-        yield* this.#flush(CHUNK_BYTES);
+        yield* this.#gain(length);
       }
     } finally {
       closeSync(fd);
     }
-    this.#push(tarPadding(size));
+    yield* this.#put(tarPadding(size));
   }
 
-  #push(part: Buffer): void {
-    this.#parts.push(part);
-    this.#size += part.length;
+  *#put(part: Buffer): Generator<Buffer> {
+    for (let at = 0; at < part.length; ) {
+      const length = part.copy(this.#out, this.#filled, at);
+      at += length;
+      yield* this.#gain(length);
+    }
   }
 
-  /** Hands out what has gathered once it is this much. */
-  *#flush(atLeast: number): Generator<Buffer> {
-    if (this.#size < atLeast || this.#size === 0) return;
-    const chunk =
-      this.#parts.length === 1 ? (this.#parts[0] as Buffer) : Buffer.concat(this.#parts, this.#size);
-    this.#parts = [];
-    this.#size = 0;
-    yield chunk;
+  /** So many bytes have been added to what is gathered, which is handed out when there is no more room. */
+  *#gain(length: number): Generator<Buffer> {
+    this.#filled += length;
+    if (this.#filled < CHUNK_BYTES) return;
+    this.#filled = 0;
+    yield this.#out;
   }
 }
 

@@ -37,7 +37,10 @@ const BLOCK_BYTES = 1 << 20;
 const FRAME_BYTES = 4 << 20;
 const WINDOW_BYTES = 32 << 10;
 /** What a thread fills before the event loop is asked for more room. */
-const OUTPUT_BYTES = 1 << 18;
+const OUTPUT_BYTES = 1 << 19;
+/** Longest stored block of deflate. */
+const MAX_STORED_BYTES = 0xffff;
+const STORED_HEADER_BYTES = 5;
 /** From this level on, smaller matters more than faster. */
 const THOROUGH_LEVEL = 9;
 
@@ -172,7 +175,7 @@ async function* gzip(source: Chunks, level: number): AsyncGenerator<Uint8Array> 
     crc = crc32(block, crc);
     size += block.length;
     const stored = level < THOROUGH_LEVEL && isIncompressible(block);
-    const done = deflateBlock(block, stored ? 0 : level, window);
+    const done = stored ? Promise.resolve(storedBlocks(block)) : deflateBlock(block, level, window);
     window = Buffer.from(block.subarray(Math.max(0, block.length - WINDOW_BYTES)));
     return done;
   });
@@ -192,6 +195,22 @@ function deflateBlock(block: Buffer, level: number, window: Buffer | undefined):
     finishFlush: constants.Z_SYNC_FLUSH,
     ...(window && level !== 0 ? { dictionary: window } : {}),
   });
+}
+
+/** A block as it is, in deflate's stored blocks, none of them the last. */
+function storedBlocks(block: Buffer): Buffer {
+  const count = Math.ceil(block.length / MAX_STORED_BYTES);
+  const out = Buffer.allocUnsafeSlow(block.length + count * STORED_HEADER_BYTES);
+  let to = 0;
+  for (let at = 0; at < block.length; at += MAX_STORED_BYTES) {
+    const length = Math.min(MAX_STORED_BYTES, block.length - at);
+    out[to] = 0;
+    out.writeUInt16LE(length, to + 1);
+    out.writeUInt16LE(~length & 0xffff, to + 3);
+    to += STORED_HEADER_BYTES;
+    to += block.copy(out, to, at, at + length);
+  }
+  return out;
 }
 
 /** Frames, one behind the other, that don't know of each other; together they are one zstd file. */

@@ -11,7 +11,7 @@ export function layerChanges(opts: DiffOptions): Generator<Change> {
 
 /**
  * The difference between two trees as a layer's tar, in pieces of about 1 MiB; the work is done as the
- * pieces are asked for, synchronously, so run it in a worker.
+ * pieces are asked for, synchronously, so run it in a worker. A piece is good until the next one is asked for.
  *
  * @throws the reason of `signal`
  */

@@ -15,7 +15,7 @@ const SCHEMA = [
 
 const READ_BYTES = 1 << 18;
 /** Small writes are gathered up to this. */
-const WRITE_BYTES = 1 << 18;
+const WRITE_BYTES = 1 << 19;
 const MAX_READ_ALL_BYTES = 8 << 20;
 const OCTET_STREAM = "application/octet-stream";
 
@@ -258,8 +258,10 @@ class FileBlobWriter implements BlobWriter {
   readonly #file: FileHandle;
   readonly #ctx: WriterContext;
   readonly #hash = createHash("sha256");
-  #pending: Uint8Array[] = [];
-  #pendingBytes = 0;
+  /** Gathered, but not written yet; used again and again. */
+  #gathered: Buffer | undefined;
+  #gatheredBytes = 0;
+  #writtenBytes = 0;
   #offset = 0;
   #open = true;
   readonly #growing: GrowingFile | undefined;
@@ -284,22 +286,27 @@ class FileBlobWriter implements BlobWriter {
       throw new BuildError("resource_exhausted", `content is larger than ${maxBytes} bytes`);
     }
     this.#hash.update(chunk);
-    this.#pending.push(Uint8Array.from(chunk));
-    this.#pendingBytes += chunk.length;
-    if (this.#pendingBytes >= WRITE_BYTES) await this.#flush();
+    for (let at = 0; at < chunk.length; ) {
+      this.#gathered ??= Buffer.allocUnsafeSlow(Math.max(1, Math.min(WRITE_BYTES, sizeBytes ?? WRITE_BYTES)));
+      const length = Math.min(chunk.length - at, this.#gathered.length - this.#gatheredBytes);
+      this.#gathered.set(chunk.subarray(at, at + length), this.#gatheredBytes);
+      this.#gatheredBytes += length;
+      at += length;
+      if (this.#gatheredBytes === this.#gathered.length) await this.#flush();
+    }
   }
 
   async #flush(): Promise<void> {
-    const parts = this.#pending;
-    this.#pending = [];
-    this.#pendingBytes = 0;
-    if (parts.length === 0) return;
+    const length = this.#gatheredBytes;
+    if (length === 0) return;
     try {
-      await this.#file.writeFile(Buffer.concat(parts));
+      await this.#file.writeFile((this.#gathered as Buffer).subarray(0, length));
     } catch (error) {
       throw writeError(error, this.#ctx.expected.digest);
     }
-    this.#growing?.grow(this.#offset);
+    this.#gatheredBytes = 0;
+    this.#writtenBytes += length;
+    this.#growing?.grow(this.#writtenBytes);
   }
 
   async commit(expected: BlobExpectation = {}): Promise<Descriptor> {
