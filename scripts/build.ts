@@ -30,6 +30,8 @@ interface ProgramSource {
   /** Bodies of their own for commands that have to start fast. */
   readonly commands?: Readonly<Record<string, string>>;
   readonly version?: string;
+  /** Runs until it's told to end. */
+  readonly isDaemon?: boolean;
 }
 
 const BUILD_BODY = "packages/cli/src/kiln-build-main.ts";
@@ -41,7 +43,7 @@ const PROGRAMS: Readonly<Record<string, ProgramSource>> = {
     version: versionText,
   },
   buildctl: { all: "packages/cli/src/buildctl-main.ts" },
-  kilnd: { all: "packages/daemon/src/kilnd-main.ts" },
+  kilnd: { all: "packages/daemon/src/kilnd-main.ts", isDaemon: true },
 };
 
 /** The names under which a launcher is another program. */
@@ -195,6 +197,7 @@ async function bundleStart(outfile: string, source: ProgramSource): Promise<void
     define: {
       BODIES: JSON.stringify({ all: bodyName(source.all), commands: Object.fromEntries(commands) }),
       VERSION_TEXT: JSON.stringify(source.version ?? ""),
+      IS_SHORT: String(source.isDaemon !== true),
     },
     minifyWhitespace: true,
     minifySyntax: true,

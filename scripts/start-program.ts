@@ -12,8 +12,20 @@ declare const BODIES: { readonly all: string; readonly commands: Readonly<Record
 /** What `--version` prints; empty when the body does it. Replaced by the build. */
 declare const VERSION_TEXT: string;
 
+/** Whether most runs are over soon. Replaced by the build. */
+declare const IS_SHORT: boolean;
+
 /** Global flags that may stand before a command. */
 const LEADING_FLAG = /^(-D|--debug|--builder=.*)$/;
+
+/** For so long a short run's functions aren't optimised: compiling them would cost more than it gains. */
+const UNOPTIMISED_MS = 500;
+
+function setOptimising(isOn: boolean): void {
+  // The cache of a body is only good under the flags that it was made with.
+  const { setFlagsFromString } = require("node:v8") as typeof import("node:v8");
+  for (const name of ["maglev", "opt"]) setFlagsFromString(isOn ? `--${name}` : `--no-${name}`);
+}
 
 function bodyFor(argv: readonly string[]): string {
   let at = 0;
@@ -33,6 +45,12 @@ type Body = (scope: {
 }) => void;
 
 function runBody(name: string): void {
+  if (IS_SHORT) {
+    // Node's own cache of its modules fits its own flags only; this one has most that a client needs.
+    require("node:net");
+    setOptimising(false);
+    setTimeout(setOptimising, UNOPTIMISED_MS, true).unref();
+  }
   const file = join(__dirname, `${name}.body.cjs`);
   // Bundles are ASCII.
   const source = readFileSync(file, "latin1");
@@ -63,6 +81,7 @@ function readCache(file: string): Buffer | undefined {
 /** A cache that can't be written, as in a folder that belongs to somebody else, is done without. */
 function writeCache(file: string, script: Script): void {
   const temporary = `${file}.${process.pid}.tmp`;
+  if (IS_SHORT) setOptimising(false);
   try {
     writeFileSync(temporary, script.createCachedData(), { mode: 0o644 });
     renameSync(temporary, file);

@@ -83,26 +83,30 @@ export class LeanFile {
 
   /** The type of a name with a leading dot, of this file or of one that it imports. */
   type(name: string): TypeDesc {
-    const plain = name.slice(1);
-    const found =
-      this.#own().get(plain) ??
-      this.dependencies.map((file) => file.#own().get(plain)).find((type) => type !== undefined);
-    if (found === undefined) throw new Error(`${this.#fileName}: type ${name} not found`);
+    for (const file of [this, ...this.dependencies]) {
+      const found = file.#ownType(name);
+      if (found !== undefined) return found;
+    }
+    throw new Error(`${this.#fileName}: type ${name} not found`);
+  }
+
+  /** Looks into no other message than those that the name leads through. */
+  #ownType(name: string): TypeDesc | undefined {
+    const prefix = this.packageName === "" ? "." : `.${this.packageName}.`;
+    if (!name.startsWith(prefix)) return undefined;
+    const [first = "", ...inner] = name.slice(prefix.length).split(".");
+    let found = this.#topTypes().get(first);
+    for (const part of inner) {
+      if (!(found instanceof LeanMessage)) return undefined;
+      const { nestedMessages, mapEntries, nestedEnums } = found;
+      found = [...nestedMessages, ...mapEntries, ...nestedEnums].find((one) => one.name === part);
+    }
     return found;
   }
 
-  #own(): ReadonlyMap<string, TypeDesc> {
-    if (this.#types !== undefined) return this.#types;
-    const types = new Map<string, TypeDesc>();
-    this.#types = types;
-    for (const one of this.enums) types.set(one.typeName, one);
-    const addAll = (message: LeanMessage): void => {
-      types.set(message.typeName, message);
-      for (const one of message.nestedEnums) types.set(one.typeName, one);
-      for (const one of [...message.nestedMessages, ...message.mapEntries]) addAll(one);
-    };
-    for (const message of this.messages) addAll(message);
-    return types;
+  #topTypes(): ReadonlyMap<string, TypeDesc> {
+    this.#types ??= new Map([...this.messages, ...this.enums].map((one) => [one.name, one]));
+    return this.#types;
   }
 
   /** Generated code leaves the names of imports out. */
