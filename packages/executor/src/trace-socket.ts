@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs";
 import type { PlannedMount } from "./protocol.ts";
 
-const TRACE_SOCKET_DEST = "/dev/otel-grpc.sock";
+/** Where a step finds the socket. */
+export const TRACE_SOCKET_DEST = "/dev/otel-grpc.sock";
 
 const TRACE_ENV = [
   ["OTEL_TRACES_EXPORTER", "otlp"],

@@ -26,6 +26,7 @@ import type { ExecPlan, ExitEvent, PlannedMount, RunPlan, ZygoteConfig } from ".
 import { proxyEnvOf, replaceProxyEnv } from "./proxy/proxy-env.ts";
 import { injectCa } from "./proxy-ca.ts";
 import { errnoOf, RootDir } from "./root-dir.ts";
+import { TRACE_SOCKET_DEST } from "./trace-socket.ts";
 import { lookupUser, withHome } from "./user.ts";
 import type { ProcessTable } from "./zygote-processes.ts";
 
@@ -141,7 +142,8 @@ export class Containers {
       if (stat === undefined || stat.isDirectory()) continue;
       throw new BuildError("invalid_argument", `filesystem "${name}" must be mounted on ordinary directory`);
     }
-    const dests = plan.mounts.map((mount) => mount.dest);
+    // The socket for traces lies in the runtime's own /dev, whose mount point stays.
+    const dests = plan.mounts.map((mount) => mount.dest).filter((dest) => dest !== TRACE_SOCKET_DEST);
     const missing = missingMountPoints(root, dests, plan.removeMountStubsRecursive);
     const path = spec.root.path;
     undo.push(() => {

@@ -17,6 +17,7 @@ import { PassThrough } from "node:stream";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { type Mount, mountAll, unmountAll } from "@kiln/sys";
 import type { ExecMount, Executor, ExitStatus, ProcessControl, ProcessIo, SandboxSpec } from "../executor.ts";
+import { TRACE_SOCKET_DEST } from "../trace-socket.ts";
 import { makeBusyboxRoot } from "./busybox-root.ts";
 
 export { makeBusyboxRoot } from "./busybox-root.ts";
@@ -289,6 +290,23 @@ export function executorSuite(name: string, make: (dir: string) => Promise<Execu
       await run("echo data > /p/file", { mounts, sandbox: { removeMountStubsRecursive: true } });
       assert.ok(!existsSync(join(root, "x")));
       assert.deepEqual(readdirSync(join(root, "p")), ["file"]);
+    });
+
+    it("cleans up a socket's mount point, except that of the daemon's own in /dev", async () => {
+      rmSync(join(root, "dev"), { recursive: true, force: true });
+      const source = join(base, "own.sock");
+      writeFileSync(source, "");
+      const mounts = ["/run/agent/a.sock", TRACE_SOCKET_DEST].map(
+        (dest): ExecMount => ({ kind: "host", source, dest, readonly: true }),
+      );
+      const sandbox = { removeMountStubsRecursive: true };
+      const { code } = await run(`test -e /run/agent/a.sock && test -e ${TRACE_SOCKET_DEST}`, {
+        mounts,
+        sandbox,
+      });
+      assert.equal(code, 0);
+      assert.deepEqual(readdirSync(join(root, "dev")), []);
+      assert.ok(!existsSync(join(root, "run/agent")));
     });
 
     it("restores the times of a mount point's directory", async () => {
