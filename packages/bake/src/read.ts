@@ -13,6 +13,7 @@ import {
   MergedBody,
   parseHcl,
   parseHclJson,
+  WorkLimitError,
 } from "@kiln/hcl";
 import { composeEnvironment, isComposeFile } from "./compose/environment.ts";
 import { readCompose } from "./compose/read-compose.ts";
@@ -36,12 +37,13 @@ import {
 } from "./output/entitlements.ts";
 import { parseListRequest, printDefinition, printList } from "./output/print.ts";
 import { dirName, isRemoteUrl } from "./paths.ts";
-import { fail, parseBool } from "./problem.ts";
+import { cut, fail, parseBool } from "./problem.ts";
 import type { BuildRequest } from "./request.ts";
 import { Config, expandName, Resolver, rebaseContexts } from "./resolve/config.ts";
 import { graphOf } from "./resolve/graph-source.ts";
 import { loadLinks } from "./resolve/links.ts";
 import { parseOverrides } from "./resolve/overrides.ts";
+import { masking } from "./sensitive.ts";
 import type { GraphSource } from "./tools/graph.ts";
 
 /** What a user asks of a definition. */
@@ -117,7 +119,9 @@ export function readDefinition(
   host: BakeHost,
   options: BakeOptions = {},
 ): BakeOutcome<BakeDefinition> {
-  return guarded(files, (unset) => definitionOf(parseFiles(files, host, { ...options, unset })));
+  return guarded(files, { host, options }, (unset) =>
+    definitionOf(parseFiles(files, host, { ...options, unset })),
+  );
 }
 
 function definitionOf({ config, variables, warnings }: Parsed): BakeDefinition {
@@ -139,34 +143,62 @@ export function readBake(
   host: BakeHost,
   options: BakeOptions = {},
 ): BakeOutcome<BakePlan> {
-  return guarded(files, (unset) => {
+  return guarded(files, { host, options }, (unset) => {
     const parsed = parseFiles(files, host, { ...options, unset });
     return { ...definitionOf(parsed), ...plan(parsed.config, host, options) };
   });
 }
 
-function guarded<T>(files: readonly BakeFile[], work: (unset: Set<string>) => T): BakeOutcome<T> {
+function guarded<T>(
+  files: readonly BakeFile[],
+  { host, options }: { readonly host: BakeHost; readonly options: BakeOptions },
+  work: (unset: Set<string>) => T,
+): BakeOutcome<T> {
   const unset = new Set<string>();
   try {
     return { ok: true, value: work(unset) };
   } catch (error) {
-    const warnings = unsetVariables(unset);
-    if (error instanceof DiagnosticsError) {
-      const { diagnostics } = error;
-      return {
-        ok: false,
-        diagnostics: [...warnings, ...diagnostics],
-        failure: { message: formatDiagnostics(diagnostics), excerpt: excerptOf(diagnostics, files) },
-      };
-    }
-    const message = errorMessage(error);
-    if (!isBuildError(error) && !(error instanceof RangeError)) throw error;
+    return masked(failureOf(error, files, unsetVariables(unset)), host, options);
+  }
+}
+
+type Failed = Extract<BakeOutcome<never>, { readonly ok: false }>;
+
+/** Values of variables that are secrets by their names don't show. */
+function masked({ failure, diagnostics }: Failed, host: BakeHost, options: BakeOptions): Failed {
+  const given = (options.vars ?? [])
+    .map((text) => cut(text, "="))
+    .map(([name, value = ""]) => [name, value] as const);
+  const mask = masking([...host.environ(), ...given]);
+  return {
+    ok: false,
+    failure: { message: mask(failure.message), excerpt: mask(failure.excerpt) },
+    diagnostics: diagnostics.map((problem) => ({ ...problem, detail: mask(problem.detail) })),
+  };
+}
+
+function failureOf(error: unknown, files: readonly BakeFile[], warnings: readonly Diagnostic[]): Failed {
+  if (error instanceof DiagnosticsError) {
+    const { diagnostics } = error;
     return {
       ok: false,
-      diagnostics: [...warnings, errorAt("Error", message, undefined)],
-      failure: { message, excerpt: "" },
+      diagnostics: [...warnings, ...diagnostics],
+      failure: { message: formatDiagnostics(diagnostics), excerpt: excerptOf(diagnostics, files) },
     };
   }
+  const message = error instanceof RangeError ? rangeProblem(error) : errorMessage(error);
+  const isExpected = isBuildError(error) || error instanceof RangeError || error instanceof WorkLimitError;
+  if (!isExpected) throw error;
+  return {
+    ok: false,
+    diagnostics: [...warnings, errorAt("Error", message, undefined)],
+    failure: { message, excerpt: "" },
+  };
+}
+
+/** What the engine says of too deep a recursion, or of too long a text, in the user's terms. */
+function rangeProblem({ message }: RangeError): string {
+  return message.includes("call stack") ? "the definition is nested too deeply" : message;
 }
 
 function excerptOf(diagnostics: readonly Diagnostic[], files: readonly BakeFile[]): string {

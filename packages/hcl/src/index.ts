@@ -82,3 +82,4 @@ export {
   parseTraversal,
 } from "./parse.ts";
 export { typeConstraint } from "./type-expression.ts";
+export { WorkLimitError, withWorkLimit } from "./work.ts";

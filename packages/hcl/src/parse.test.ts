@@ -15,6 +15,8 @@ import {
   standardFunctions,
   stringValue,
   type Value,
+  WorkLimitError,
+  withWorkLimit,
 } from "./index.ts";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -175,5 +177,18 @@ test("encoded JSON decodes to the same", () => {
       assert.equal(typeof decoded.value.string, "string");
     }),
     { numRuns: 100 },
+  );
+});
+
+test("evaluation with a bound ends", () => {
+  const loops = "[for a in range(100) : [for b in range(100) : [for c in range(100) : c]]]";
+  for (const text of [loops, "distinct([for a in range(1000) : a])", "[for a in range(600) : upper(name)]"]) {
+    assert.throws(() => withWorkLimit(() => evaluate(text), 1000), WorkLimitError, text);
+    // The bound is only for what runs within.
+    assert.equal(evaluate("1 + 1").diagnostics.length, 0);
+  }
+  assert.equal(
+    withWorkLimit(() => json("length([for a in range(500) : a])"), 1000),
+    "500",
   );
 });

@@ -26,6 +26,7 @@ import {
   type Type,
   typeConstraint,
   Value,
+  withWorkLimit,
 } from "@kiln/hcl";
 import type { BakeHost } from "../host.ts";
 import { fail } from "../problem.ts";
@@ -70,7 +71,7 @@ const KINDS: readonly BlockKind[] = ["group", "target"];
 
 /** Evaluates groups and targets with everything they refer to. Problems are thrown as {@link DiagnosticsError}. */
 export function evaluate(body: Body, options: EvaluateOptions): Evaluated {
-  return new Evaluator(options).run(body);
+  return withWorkLimit(() => new Evaluator(options).run(body));
 }
 
 interface BlockState {

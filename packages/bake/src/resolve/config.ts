@@ -135,6 +135,8 @@ export class Resolver {
       if (inherited.target !== undefined) result.merge(inherited.target, TARGET_FIELDS);
     }
     result.merge(own, TARGET_FIELDS);
+    // What was inherited is in the result now; the lists of all ancestors together could be huge.
+    result.set(targetFields.inherits, undefined);
     const overrides = this.#overrides.get(name);
     if (overrides !== undefined) applyOverrides(result, overrides, this.#grants);
     normalize(result);

@@ -1,3 +1,4 @@
+import { checkTextLength, checkWeight, spend } from "../work.ts";
 import { Num } from "./number.ts";
 import { compareStrings, quote, sortedKeys } from "./text.ts";
 import {
@@ -16,6 +17,9 @@ import {
   typesEqual,
 } from "./type.ts";
 
+/** Steps that a comparison counts as. */
+const COMPARISON = 1 / 16;
+
 const UNKNOWN: unique symbol = Symbol("unknown");
 
 /** What a value holds: null, the mark of the unknown, a primitive, or its elements. */
@@ -33,10 +37,22 @@ export type Raw =
 export class Value {
   readonly type: Type;
   readonly raw: Raw;
+  #weight = 0;
 
   constructor(type: Type, raw: Raw) {
     this.type = type;
     this.raw = raw;
+  }
+
+  /** How many values there are within, itself included. Shared ones count as often as they appear. */
+  get weight(): number {
+    if (this.#weight > 0) return this.#weight;
+    let sum = 1;
+    if (Array.isArray(this.raw)) for (const elem of this.raw as readonly Value[]) sum += elem.weight;
+    else if (this.raw instanceof Map)
+      for (const elem of (this.raw as ReadonlyMap<string, Value>).values()) sum += elem.weight;
+    this.#weight = sum;
+    return sum;
   }
 
   get isNull(): boolean {
@@ -123,6 +139,7 @@ export function boolValue(value: boolean): Value {
 
 /** A string, in normal form C. */
 export function stringValue(text: string): Value {
+  checkTextLength(text.length);
   return new Value(stringType, text.normalize());
 }
 
@@ -143,7 +160,7 @@ export function unknownValue(type: Type): Value {
 }
 
 export function tupleValue(elems: readonly Value[]): Value {
-  return new Value(tupleType(elems.map((elem) => elem.type)), elems);
+  return bounded(new Value(tupleType(elems.map((elem) => elem.type)), elems));
 }
 
 /** An object; keys are brought to normal form C. */
@@ -155,7 +172,13 @@ export function objectValue(attrs: ReadonlyMap<string, Value>): Value {
     types.set(key, value.type);
     values.set(key, value);
   }
-  return new Value(objectType(types), values);
+  return bounded(new Value(objectType(types), values));
+}
+
+/** @throws WorkLimitError for a value that is too large. */
+function bounded(value: Value): Value {
+  checkWeight(value.weight);
+  return value;
 }
 
 function retype(value: Value, type: Type): Value {
@@ -181,9 +204,11 @@ function elementType(elems: Iterable<Value>, empty: Type): Type {
 /** A list of values of one type; `empty` is the element type when nothing tells it. */
 export function listValue(elems: readonly Value[], empty: Type = dynamicType): Value {
   const type = elementType(elems, empty);
-  return new Value(
-    listType(type),
-    elems.map((elem) => retype(elem, type)),
+  return bounded(
+    new Value(
+      listType(type),
+      elems.map((elem) => retype(elem, type)),
+    ),
   );
 }
 
@@ -191,7 +216,7 @@ export function mapValue(members: ReadonlyMap<string, Value>, empty: Type = dyna
   const type = elementType(members.values(), empty);
   const out = new Map<string, Value>();
   for (const [key, value] of members) out.set(key.normalize(), retype(value, type));
-  return new Value(mapType(type), out);
+  return bounded(new Value(mapType(type), out));
 }
 
 /** A set; duplicates are dropped, the first of equals stays. */
@@ -248,6 +273,7 @@ const unknownBool = unknownValue(boolType);
 
 /** `==`: true, false, or an unknown bool. */
 export function equals(a: Value, b: Value): Value {
+  spend(COMPARISON);
   if (!a.isKnown || !b.isKnown) return equalsUnknown(a, b);
   if (a.isNull || b.isNull) return boolValue(a.isNull && b.isNull);
   if (hasDynamic(a.type) || hasDynamic(b.type)) {

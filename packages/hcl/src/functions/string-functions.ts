@@ -2,6 +2,7 @@ import { compareStrings, graphemes, utf8Length } from "../cty/text.ts";
 import { listType, numberType, stringType } from "../cty/type.ts";
 import { intValue, listValue, stringValue, type Value } from "../cty/value.ts";
 import { ArgumentError, FunctionError } from "../function.ts";
+import { checkTextLength } from "../work.ts";
 import { any, asInteger, type FunctionTable, fn, num, text, texts, variadic } from "./support.ts";
 
 const MAX_PADDING = 64 * 1024 * 1024;
@@ -30,6 +31,7 @@ function join(args: readonly Value[]): Value {
       items.push(item.string);
     }
   }
+  checkTextLength(items.reduce((sum, item) => sum + item.length + separator!.string.length, 0));
   return stringValue(items.join(separator!.string));
 }
 
@@ -48,7 +50,12 @@ function split(separator: string, given: string): string[] {
 }
 
 function replaceAll(given: string, from: string, to: string): string {
-  if (from !== "") return given.split(from).join(to);
+  if (from !== "") {
+    const parts = given.split(from);
+    checkTextLength(given.length + (parts.length - 1) * to.length);
+    return parts.join(to);
+  }
+  checkTextLength(given.length * (to.length + 1));
   return `${to}${[...given].map((char) => char + to).join("")}`;
 }
 

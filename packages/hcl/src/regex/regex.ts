@@ -1,3 +1,4 @@
+import { checkTextLength } from "../work.ts";
 import { isWord, parseRegex, type RegexNode } from "./syntax.ts";
 
 /** Most instructions a pattern may compile to. */
@@ -67,6 +68,7 @@ export class Regex {
       if (found === undefined || whole === undefined) break;
       const [start, end] = whole;
       out += text.slice(last, start);
+      checkTextLength(out.length);
       if (end > last || start === 0) out += this.#expand(replacement, text, found);
       last = end;
       const width = charWidth(text, at);

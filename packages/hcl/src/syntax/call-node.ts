@@ -6,6 +6,7 @@ import { type Diagnostic, didYouMean, errorAt, hasErrors, type Range, rangeBetwe
 import type { EvalContext, Expression, StaticCall } from "../expression.ts";
 import { ArgumentError, callFunction, FunctionError, type HclFunction, type Parameter } from "../function.ts";
 import { typeConstraint } from "../type-expression.ts";
+import { spend } from "../work.ts";
 import { type Collected, type Hidden, LiteralNode, Node } from "./nodes.ts";
 
 /** How a call is written. */
@@ -18,6 +19,9 @@ export interface CallParts {
   readonly open: Range;
   readonly close: Range;
 }
+
+/** Elements of arguments that count as one step. */
+const CHEAP = 10;
 
 const TYPE_ARGUMENT = { kind: "capsule", name: "type constraint" } as const;
 const CLOSURE_ARGUMENT = { kind: "capsule", name: "expression closure" } as const;
@@ -49,6 +53,7 @@ export class CallNode extends Node {
     const before = diagnostics.length;
     const values = args.map((arg, i) => this.#argument(arg, fn.params[i] ?? fn.variadic!, ctx, diagnostics));
     if (hasErrors(diagnostics.slice(before))) return unknownDynamic;
+    spend(values.reduce((sum, { weight }) => sum + weight / CHEAP, 1));
     try {
       return callFunction(fn, values);
     } catch (error) {

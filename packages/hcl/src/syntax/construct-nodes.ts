@@ -14,6 +14,7 @@ import {
 } from "../cty/value.ts";
 import { type Diagnostic, errorAt, hasErrors, type Range, rangeBetween } from "../diagnostics.ts";
 import { type EvalContext, expressionKeyword, type KeyValuePair, type Traversal } from "../expression.ts";
+import { spend } from "../work.ts";
 import { type Collected, type Hidden, Node, TraversalNode } from "./nodes.ts";
 
 /** `[a, b]`. */
@@ -226,6 +227,7 @@ export class ForNode extends Node {
   }
 
   #scope(ctx: EvalContext | undefined, key: Value, value: Value): EvalContext {
+    spend(1);
     const variables = new Map<string, Value>();
     if (this.parts.keyName !== "") variables.set(this.parts.keyName, key);
     variables.set(this.parts.valueName, value);
@@ -410,6 +412,7 @@ export class SplatNode extends Node {
   #apply(item: Value, ctx: EvalContext | undefined, diagnostics: Diagnostic[]): Value {
     const outer = this.#item.current;
     this.#item.current = item;
+    spend(1);
     try {
       return this.#each.value(ctx, diagnostics);
     } finally {

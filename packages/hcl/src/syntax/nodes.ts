@@ -166,17 +166,16 @@ export class RelativeTraversalNode extends Node {
   }
 }
 
-/** The expression with one more step behind it. */
+/** The expression with one more step behind it, in the place of `expr`, whose steps it takes over. */
 export function addStep(expr: Node, step: TraversalStep): Node {
+  const range = rangeBetween(expr.range, step.range);
   if (expr instanceof TraversalNode) {
-    return new TraversalNode([...expr.traversal, step], rangeBetween(expr.range, step.range));
+    (expr.traversal as TraversalStep[]).push(step);
+    return new TraversalNode(expr.traversal, range);
   }
   if (expr instanceof RelativeTraversalNode) {
-    return new RelativeTraversalNode(
-      expr.source,
-      [...expr.steps, step],
-      rangeBetween(expr.range, step.range),
-    );
+    (expr.steps as TraversalStep[]).push(step);
+    return new RelativeTraversalNode(expr.source, expr.steps, range);
   }
   return new RelativeTraversalNode(expr, [step], rangeBetween(expr.range, step.range));
 }
