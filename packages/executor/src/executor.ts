@@ -2,6 +2,7 @@ import type { Readable, Writable } from "node:stream";
 import type { Platform } from "@kiln/oci";
 import type { Mount } from "@kiln/sys";
 import type { ProxyConfig } from "./proxy/proxy-network.ts";
+import type { ResourceUsage } from "./resources/resource-monitor.ts";
 
 /** How a process reaches the network; `default` is what the daemon was set up with. */
 export type NetMode = "default" | "host" | "none";
@@ -128,6 +129,8 @@ export interface ExitStatus {
   readonly runtimeError: string;
   /** Something that makes a failure of the run whatever the code is; "" otherwise. */
   readonly failure: string;
+  /** What the container has used, where that could be told. */
+  readonly usage?: ResourceUsage;
 }
 
 /** Everything {@link Executor.run} needs. */

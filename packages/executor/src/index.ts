@@ -34,6 +34,8 @@ export {
   type ProxyRequest,
 } from "./proxy/proxy-capture.ts";
 export type { ProxyConfig } from "./proxy/proxy-network.ts";
+export type { CgroupSample } from "./resources/cgroup-sample.ts";
+export type { ResourceUsage } from "./resources/resource-monitor.ts";
 export { RootDir } from "./root-dir.ts";
 export { findProgram } from "./runtime-choice.ts";
 export { type ExecUser, lookupUser } from "./user.ts";

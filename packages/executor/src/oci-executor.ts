@@ -30,6 +30,7 @@ import { EMULATOR_DEST, emulatorOf, goArchitecture } from "./platforms.ts";
 import type { ExitEvent, PlannedMount, RunPlan, StdioPaths } from "./protocol.ts";
 import { replaceProxyEnv } from "./proxy/proxy-env.ts";
 import { isProxied, ProxyNetworks } from "./proxy/proxy-network.ts";
+import { monitorCgroup } from "./resources/resource-monitor.ts";
 import { openStdio, type Stdio } from "./stdio.ts";
 import { addTraceSocket } from "./trace-socket.ts";
 import type { Zygote } from "./zygote.ts";
@@ -168,9 +169,12 @@ export class OciExecutor implements Executor {
       const stdio = openStdio(dir, "run", options.process.tty, io);
       try {
         const more = { hosts: hosts.path, cgroupsPath, stdio: stdio.paths };
+        using monitor = monitorCgroup(cgroupsPath);
         const key = await this.#start(options, { ...made, ...more });
         started.resolve();
-        return await this.#follow(key, stdio, io, signal);
+        const status = await this.#follow(key, stdio, io, signal);
+        const usage = monitor.end(status.usage?.samples[0]);
+        return usage === undefined ? status : { ...status, usage };
       } finally {
         stdio.close();
       }
@@ -360,8 +364,9 @@ export class OciExecutor implements Executor {
 
 function statusOf(event: ExitEvent): ExitStatus {
   if (event.cleanupError !== "") process.emitWarning(`container ${event.key}: ${event.cleanupError}`);
-  const { code, outOfMemory, runtimeError, failure } = event;
-  return { code, outOfMemory, runtimeError, failure };
+  const { code, outOfMemory, runtimeError, failure, sample } = event;
+  const usage = sample === undefined ? {} : { usage: { samples: [sample] } };
+  return { code, outOfMemory, runtimeError, failure, ...usage };
 }
 
 function plannedMount(mount: ExecMount, handed: HandedMounts): PlannedMount {

@@ -1,5 +1,6 @@
 import type { Mount } from "@kiln/sys";
 import type { SpecHost, SpecInput, SpecNetwork } from "./oci-spec.ts";
+import type { CgroupSample } from "./resources/cgroup-sample.ts";
 
 // What the daemon and its zygote say to each other: frames of a 4-byte big-endian length and that many bytes of
 // JSON, over a socket pair. 64-bit numbers travel as `{"$n": "123"}`.
@@ -136,6 +137,8 @@ export interface ExitEvent {
   readonly key: string;
   readonly code: number;
   readonly outOfMemory: boolean;
+  /** What the container had used, when its cgroup was still there. */
+  readonly sample?: CgroupSample | undefined;
   readonly runtimeError: string;
   /** What makes a failure of the run whatever the code is; "" when nothing does. */
   readonly failure: string;

@@ -25,6 +25,7 @@ import { generateSpec, type OciMount, type OciSpec } from "./oci-spec.ts";
 import type { ExecPlan, ExitEvent, PlannedMount, RunPlan, ZygoteConfig } from "./protocol.ts";
 import { proxyEnvOf, replaceProxyEnv } from "./proxy/proxy-env.ts";
 import { injectCa } from "./proxy-ca.ts";
+import { sampleCgroup } from "./resources/cgroup-sample.ts";
 import { errnoOf, RootDir } from "./root-dir.ts";
 import { TRACE_SOCKET_DEST } from "./trace-socket.ts";
 import { lookupUser, withHome } from "./user.ts";
@@ -250,12 +251,13 @@ export class Containers {
     this.#remove(container, running);
     container.state = "ended";
     const outOfMemory = kept && code !== 0 && readOomKills(container.spec.linux.cgroupsPath ?? "") > 0;
+    const sample = kept ? sampleCgroup(container.spec.linux.cgroupsPath ?? "") : undefined;
     const runtimeError = readRuntimeError(`${container.dir}/log.json`);
     const finish = (): void => {
       this.#containers.delete(container.id);
       const failure = runAll(container.cleanCa ? [container.cleanCa] : []);
       const cleanupError = runAll(container.undo);
-      this.#deps.onExit({ key: running.key, code, outOfMemory, runtimeError, failure, cleanupError });
+      this.#deps.onExit({ key: running.key, code, outOfMemory, sample, runtimeError, failure, cleanupError });
     };
     // A runtime that was killed, or asked to keep, has left its state behind.
     if (!kept && !existsSync(`${this.#deps.config.runDir}/runtime/${container.id}`)) {

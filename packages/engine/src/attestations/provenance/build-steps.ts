@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { fromBinary } from "@bufbuild/protobuf";
 import { type Definition, LocationsSchema, type Op, OpSchema } from "@kiln/api/pb";
 import { BuildError, errorMessage } from "@kiln/base";
+import type { ResourceUsage } from "@kiln/executor";
 import { type GoJson, goStruct } from "../../cache-digest/go-json.ts";
 import { redactCredentials } from "../../sources/redact.ts";
 
@@ -17,12 +18,15 @@ export interface BuildSteps {
 const SESSION_ATTRS = ["local.session", "local.unique"];
 
 /**
- * The steps of a definition, inputs first, with inputs as `step<N>:<output>`. Credentials in URLs are masked,
+ * The steps of a definition, inputs first, with inputs as `step<N>:<output>` and what those of `usage` have used. Credentials in URLs are masked,
  * so a step's digest in `digestMapping` need not be that of what is shown.
  *
  * @throws BuildError `invalid_argument` for a definition that is none.
  */
-export function buildSteps(definition: Definition | undefined): BuildSteps {
+export function buildSteps(
+  definition: Definition | undefined,
+  usage: ReadonlyMap<string, ResourceUsage> = new Map(),
+): BuildSteps {
   const ops = new Map<string, Op>();
   let last = "";
   for (const bytes of definition?.def ?? []) {
@@ -35,7 +39,10 @@ export function buildSteps(definition: Definition | undefined): BuildSteps {
   if (terminal.inputs.length !== 1) throw invalid(`invalid last vertex inputs: ${terminal.inputs.length}`);
   const order = inputsFirst(ops, last);
   const indexes = new Map(order.map((digest, at) => [digest, at]));
-  const steps = order.map((digest, at) => stepJson(ops.get(digest) as Op, at, indexes));
+  const steps = order.map((digest, at) => ({
+    ...stepJson(ops.get(digest) as Op, at, indexes),
+    resourceUsage: usageJson(usage.get(digest)),
+  }));
   return { steps, indexes };
 }
 
@@ -67,7 +74,16 @@ function inputsFirst(ops: ReadonlyMap<string, Op>, root: string): string[] {
   return order;
 }
 
-function stepJson(op: Op, at: number, indexes: ReadonlyMap<string, number>): GoJson {
+/** The figures are in BuildKit's words already. */
+function usageJson(usage: ResourceUsage | undefined): GoJson | undefined {
+  return usage && (JSON.parse(JSON.stringify(usage)) as GoJson);
+}
+
+function stepJson(
+  op: Op,
+  at: number,
+  indexes: ReadonlyMap<string, number>,
+): Record<string, GoJson | undefined> {
   const inputs = op.inputs.map((input) => `step${indexes.get(input.digest) ?? 0}:${input.index}`);
   redact(op);
   return {

@@ -36,7 +36,9 @@ function captureExec(capture: Capture, { op, digest }: { op: LlbOp; digest: stri
   }
   for (const secret of exec.secretenv) capture.addSecret({ id: secret.ID, optional: secret.optional });
   if (exec.network !== NetMode.NONE) capture.networkAccess = true;
-  if (!(runner instanceof ExecOperation) || !runner.proxied) return;
+  if (!(runner instanceof ExecOperation)) return;
+  if (runner.usage !== undefined) capture.usage.set(op.originalDigest, runner.usage);
+  if (!runner.proxied) return;
   capture.proxyNetwork = true;
   for (const { url, digest: body } of runner.proxyMaterials()) capture.addHttp({ url, digest: body });
   const name = exec.meta?.args.join(" ") ?? "";

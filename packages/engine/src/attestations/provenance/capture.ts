@@ -1,3 +1,4 @@
+import type { ResourceUsage } from "@kiln/executor";
 import { type Digest, type Platform, parseReference, referenceName } from "@kiln/oci";
 import { redactCredentials } from "../../sources/redact.ts";
 
@@ -61,6 +62,8 @@ export class Capture {
   readonly secrets: SecretUse[] = [];
   readonly ssh: SecretUse[] = [];
   readonly incompleteRequests: IncompleteRequest[] = [];
+  /** What steps have used, by the digest of their op; of those that ran. */
+  readonly usage = new Map<string, ResourceUsage>();
   networkAccess = false;
   proxyNetwork = false;
   incompleteMaterials = false;
@@ -80,6 +83,7 @@ export class Capture {
     for (const item of other.secrets) this.addSecret(item);
     for (const item of other.ssh) this.addSsh(item);
     this.incompleteRequests.push(...other.incompleteRequests);
+    for (const [op, usage] of other.usage) this.usage.set(op, usage);
     this.networkAccess ||= other.networkAccess;
     this.proxyNetwork ||= other.proxyNetwork;
     this.incompleteMaterials ||= other.incompleteMaterials;

@@ -103,7 +103,8 @@ export function createProvenance(subject: ProvenanceSubject, options: Provenance
   const materialsComplete = !capture.incompleteMaterials && capture.locals.length === 0;
   if (options.completeMaterials && !materialsComplete) throw incompleteMaterials(capture);
   const isMax = options.mode === "max";
-  const steps = isMax ? buildSteps(ref.definition) : undefined;
+  const usage = options.captureUsage ? capture.usage : undefined;
+  const steps = isMax ? buildSteps(ref.definition, usage) : undefined;
   const { request, vcs, requestComplete } = describeRequest(captured, isMax);
   return {
     predicateType: provenanceType(options.version),

@@ -9,6 +9,7 @@ import {
   type ProxyCheck,
   type ProxyIncomplete,
   type ProxyMaterial,
+  type ResourceUsage,
   type SandboxSpec,
 } from "@kiln/executor";
 import { quoteGo } from "@kiln/formats";
@@ -59,6 +60,7 @@ export class ExecOperation implements Op {
   readonly #vertex: LlbVertex;
   readonly #host: ExecOpHost;
   readonly #proxyCheck: StepProxyCheck | undefined;
+  #usage: ResourceUsage | undefined;
 
   /** @throws BuildError `invalid_argument` for an op that can't be run. */
   constructor(op: ExecOp, opts: ExecOperationOptions) {
@@ -68,6 +70,11 @@ export class ExecOperation implements Op {
     this.#host = opts.host;
     this.#proxyCheck = opts.proxyCheck;
     this.#capture = opts.vertex.op.proxied ? new ProxyCapture() : undefined;
+  }
+
+  /** What the step has used; undefined when it didn't run or nothing could be told. */
+  get usage(): ResourceUsage | undefined {
+    return this.#usage;
   }
 
   /** Whether the step goes out through a proxy that notes what it fetches. */
@@ -141,8 +148,8 @@ export class ExecOperation implements Op {
     const stderr = new StepLog(ctx.progress, 2, logLimits);
     const args = meta?.args ?? [];
     const failure = await runAndCheck(
-      () =>
-        executor.run({
+      async () => {
+        const status = await executor.run({
           rootfs: prepared.rootfs,
           mounts: prepared.mounts,
           process: {
@@ -156,7 +163,10 @@ export class ExecOperation implements Op {
           sandbox,
           io: { stdout: stdout.stream, stderr: stderr.stream },
           signal: ctx.signal,
-        }),
+        });
+        this.#usage = status.usage;
+        return status;
+      },
       { args, validExitCodes: meta?.validExitCodes ?? [] },
     );
     const summary = this.#capture?.summary() ?? "";
