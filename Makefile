@@ -28,6 +28,7 @@ e2e: build
 
 bench: build
 	$(NODE) scripts/bench.ts
+	$(NODE) bench/dockerfile.bench.ts 500
 
 # ROUNDS (20) and SEED may be given.
 chaos: build
