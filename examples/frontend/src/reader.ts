@@ -45,7 +45,9 @@ export function reader(text: string): { root: Section; problems: Problem[] } {
   return { root: new Section(document.contents ?? undefined, state, [0, 0]), problems };
 }
 
-function rangeOf(lines: LineCounter, [from, to]: readonly [number, number]): Range {
+function rangeOf(lines: LineCounter, [from, end]: readonly [number, number]): Range {
+  // A block ends where the next line begins.
+  const to = end > from && lines.linePos(end).col === 1 ? end - 1 : end;
   const at = (offset: number): Range["start"] => {
     const { line, col } = lines.linePos(offset);
     return { line: Math.max(line, 1), character: Math.max(col - 1, 0) };

@@ -9,7 +9,7 @@ import {
   type ResolveSourceMetaResponse,
 } from "@kiln/api/gateway";
 import { SourceInfoSchema } from "@kiln/api/pb";
-import type { ErrorCode } from "@kiln/base";
+import { type ErrorCode, wrapError } from "@kiln/base";
 import type {
   FrontendBackend,
   FrontendWorker,
@@ -183,7 +183,10 @@ export class FrontendClient implements FrontendBackend, AsyncDisposable {
     const scheme = store === undefined ? "docker-image" : "oci-layout";
     const { platform, logName, resolveMode } = options;
     const request = { platform, logName, resolveMode };
-    const found = await this.resolveSourceMetadata({ identifier: `${scheme}://${name}`, attrs }, request);
+    const source = { identifier: `${scheme}://${name}`, attrs };
+    const found = await this.resolveSourceMetadata(source, request).catch((error: unknown) => {
+      throw wrapError(error, `failed to resolve source metadata for ${name}`);
+    });
     const { identifier } = found.source;
     if (found.image === undefined) return { redirect: identifier };
     return {
