@@ -123,8 +123,8 @@ function targetUrl(request: HostRequest): URL {
   return url;
 }
 
-/** Seconds or a date; undefined when absent or malformed. */
-function retryAfterMs(response: HttpResponse): number | undefined {
+/** What a server's Retry-After says, seconds or a date; undefined when absent or malformed. */
+export function retryAfterMs(response: HttpResponse): number | undefined {
   const value = response.headers["retry-after"];
   if (value === undefined) return undefined;
   const ms = /^\d{1,9}$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();

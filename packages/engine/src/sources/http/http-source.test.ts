@@ -35,6 +35,7 @@ function source(has: Parameters<typeof fakeSessions>[0] = {}) {
     refs: fakes.manager,
     sessions: fakeSessions(has),
     userAgent: "buildkit/v0.33",
+    patience: { idleTimeoutMs: 200, maxAttempts: 4, retryDelayMs: 5, maxRetryDelayMs: 50 },
   });
   return { fakes, http };
 }
@@ -151,6 +152,74 @@ test("secrets, own headers, uploads", async () => {
     body(`${server.url}/a`, { "http.authheadersecret": "none" }),
     /failed to retrieve HTTP auth secret none/,
   );
+  http[Symbol.dispose]();
+});
+
+test("stalls, breaks, 429 and 5xx: tried again, and gone on from where it was, within a bound", async () => {
+  const data = Buffer.from(Array.from({ length: 30_000 }, (_, i) => `line ${i}\n`).join(""));
+  let tries = 0;
+  const asked: (string | undefined)[] = [];
+  await using server = await serve((req, res) => {
+    tries++;
+    asked.push(req.headers.range);
+    const headers = { etag: '"e1"', "content-length": String(data.length) };
+    const from = Number(/^bytes=(\d+)-$/.exec(req.headers.range ?? "")?.[1] ?? 0);
+    const range = {
+      ...headers,
+      "content-length": String(data.length - from),
+      "content-range": `bytes ${from}-${data.length - 1}/${data.length}`,
+    };
+    switch (req.url) {
+      case "/busy":
+        if (tries === 1) return res.writeHead(429, { "retry-after": "0" }).end();
+        if (tries < 4) return res.writeHead(503).end();
+        return res.writeHead(200).end("at last");
+      case "/always-busy":
+        return res.writeHead(500).end();
+      case "/endless-wait":
+        return res.writeHead(429, { "retry-after": "86400" }).end();
+      case "/stalls":
+        // Half of what is left, and then nothing.
+        if (tries < 4)
+          return from === 0
+            ? res.writeHead(200, headers).write(data.subarray(0, data.length >> 1))
+            : res.writeHead(206, range).write(data.subarray(from, (from + data.length) >> 1));
+        return res.writeHead(206, range).end(data.subarray(from));
+      case "/no-ranges":
+        res.writeHead(200, { "content-length": String(data.length) });
+        if (tries > 2) return res.end(data);
+        return res.write(data.subarray(0, 1000 * tries), () => res.destroy());
+      case "/changes":
+        res.writeHead(200, { "content-length": String(data.length) });
+        if (tries > 1) return res.end(data.map((byte) => byte ^ 1));
+        return res.write(data.subarray(0, 1000), () => res.destroy());
+      case "/stalls-always":
+        return res.writeHead(200, headers).write(tries === 1 ? data.subarray(0, 10) : "");
+      default:
+        return res.writeHead(404).end();
+    }
+  });
+  const { fakes, http } = source();
+  using _fakes = fakes;
+  const { ctx, finish } = fakeContext();
+  const load = async (path: string): Promise<string> => {
+    tries = 0;
+    asked.length = 0;
+    const identifier = `${server.url}${path}`;
+    return (await http.resolve({ identifier, attrs: new Map(), platform: undefined }).cacheKey(0, ctx)).pin;
+  };
+  assert.equal(await load("/busy"), sha("at last"));
+  await assert.rejects(load("/always-busy"), { message: "invalid response status 500" });
+  assert.equal(tries, 4);
+  await assert.rejects(load("/endless-wait"), { message: "invalid response status 429" });
+  assert.equal(await load("/stalls"), sha(data.toString()));
+  assert.match(asked.slice(1).join(), /^bytes=\d+-,bytes=\d+-,bytes=\d+-$/);
+  assert.equal(await load("/no-ranges"), sha(data.toString()));
+  assert.deepEqual(asked, [undefined, undefined, undefined]);
+  await assert.rejects(load("/changes"), /changed on the server during its download/);
+  await assert.rejects(load("/stalls-always"), /no data received for 200 ms|unhandled|too early/);
+  assert.ok(tries <= 5, `${tries} tries`);
+  await finish();
   http[Symbol.dispose]();
 });
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
 import type { SourceOp } from "@kiln/api/pb";
-import { BuildError, errorMessage, isBuildError, wrapError } from "@kiln/base";
+import { BuildError, isBuildError, wrapError } from "@kiln/base";
 import { type Digest, parseDigest } from "@kiln/oci";
 import { type HttpResponse, HttpTransport, type HttpTransportOptions } from "@kiln/registry";
 import type { ImmutableRef, RefManager } from "@kiln/store";
@@ -20,6 +20,7 @@ import type { SourceMetadata, SourceMetadataOptions, SourceMetadataResolver } fr
 import type { SourceSessions } from "../source-sessions.ts";
 import { downloadName } from "./file-name.ts";
 import { type HttpSourceRequest, httpCacheKey, parseHttpRequest, urlDigest } from "./http-request.ts";
+import { DEFAULT_PATIENCE, type PatienceLimits, patientBody, sendPatiently } from "./patient-download.ts";
 
 /** Services of the http source. */
 export interface HttpSourceServices {
@@ -28,6 +29,7 @@ export interface HttpSourceServices {
   readonly userAgent: string;
   /** Proxies, address rules, timeouts. */
   readonly transport?: HttpTransportOptions;
+  readonly patience?: PatienceLimits;
 }
 
 /** What is known of a download. */
@@ -41,7 +43,6 @@ interface Resolved {
 }
 
 const SESSION_HOST = "buildkit-session";
-const IDLE_TIMEOUT_MS = 5 * 60_000;
 const MAX_CHECKSUM_SUFFIX_BYTES = 4 * 1024;
 const KEY_CHECKSUM = "http.checksum";
 const KEY_ETAG = "etag";
@@ -89,12 +90,14 @@ class HttpInstance implements SourceInstance {
   readonly #request: HttpSourceRequest;
   readonly #services: HttpSourceServices;
   readonly #transport: HttpTransport;
+  readonly #patience: PatienceLimits;
   #resolved: Resolved | undefined;
 
   constructor(request: HttpSourceRequest, services: HttpSourceServices, transport: HttpTransport) {
     this.#request = request;
     this.#services = services;
     this.#transport = transport;
+    this.#patience = services.patience ?? DEFAULT_PATIENCE;
   }
 
   async cacheKey(_index: number, ctx: OpContext): Promise<SourceCacheKey> {
@@ -288,17 +291,20 @@ class HttpInstance implements SourceInstance {
     if (url.host === SESSION_HOST) return this.#upload(ctx);
     const own = this.#request.headers.map(({ name, value }): [string, string] => [name.toLowerCase(), value]);
     const authorization = await this.#authorization(ctx);
-    return this.#transport.request({
-      method,
-      url,
-      headers: {
-        "user-agent": this.#services.userAgent,
-        ...headers,
-        ...Object.fromEntries(own),
-        ...(authorization === undefined ? {} : { authorization }),
-      },
-      signal: ctx.signal,
-    });
+    const send = (): Promise<HttpResponse> =>
+      this.#transport.request({
+        method,
+        url,
+        headers: {
+          "user-agent": this.#services.userAgent,
+          ...headers,
+          ...Object.fromEntries(own),
+          ...(authorization === undefined ? {} : { authorization }),
+        },
+        signal: ctx.signal,
+      });
+    // What HEAD doesn't answer, GET is asked for.
+    return method === "HEAD" ? await send() : await sendPatiently(send, this.#patience, ctx.signal);
   }
 
   /** What the client uploads looks like an answer without headers. */
@@ -344,7 +350,11 @@ class HttpInstance implements SourceInstance {
     const filename = downloadName(url, file.filename, headers["content-disposition"]);
     const opts = { description: `http url ${redactCredentials(urlText)}`, cachePolicy: "retain" } as const;
     const { ref, value } = await createTree(this.#services.refs, opts, ctx, (dir) =>
-      writeFileInto(dir, { ...file, name: filename, mtimeMs: lastModified ?? 0 }, bodyOf(response)),
+      writeFileInto(
+        dir,
+        { ...file, name: filename, mtimeMs: lastModified ?? 0 },
+        this.#bodyOf(response, ctx),
+      ),
     );
     const etag = etagValue(headers.etag ?? "");
     if (etag !== "") {
@@ -353,6 +363,19 @@ class HttpInstance implements SourceInstance {
     }
     if (headers["last-modified"] !== undefined) ref.metadata.setString(KEY_MODTIME, headers["last-modified"]);
     return { ref, found: { digest: value.digest, filename, lastModified, refId: ref.id } };
+  }
+
+  /** Go's client unpacks what it asked to be packed; so do we. */
+  #bodyOf(response: HttpResponse, ctx: OpContext): AsyncIterable<Uint8Array> {
+    const plain = patientBody({
+      first: response,
+      again: (headers) => this.#get(ctx, headers),
+      // What the client uploads comes once.
+      limits: response.url.host === SESSION_HOST ? { ...this.#patience, maxAttempts: 1 } : this.#patience,
+      signal: ctx.signal,
+    });
+    if (response.headers["content-encoding"]?.toLowerCase() !== "gzip") return plain;
+    return pipeline(plain, createGunzip(), () => undefined);
   }
 
   async #knownRef(ctx: OpContext): Promise<ImmutableRef | undefined> {
@@ -422,29 +445,6 @@ function checkStatus(response: HttpResponse): void {
   if (response.status >= 200 && response.status < 400 && response.status !== 304) return;
   response.body.destroy();
   throw new BuildError("failed_precondition", `invalid response status ${response.status}`);
-}
-
-/** Go's client unpacks what it asked to be packed; so do we. */
-async function* bodyOf(response: HttpResponse): AsyncGenerator<Uint8Array> {
-  const { body } = response;
-  const packed = response.headers["content-encoding"]?.toLowerCase() === "gzip";
-  const source = packed ? pipeline(body, createGunzip(), () => undefined) : body;
-  const timer = setTimeout(
-    () => body.destroy(new BuildError("deadline_exceeded", `no data received for ${IDLE_TIMEOUT_MS} ms`)),
-    IDLE_TIMEOUT_MS,
-  );
-  try {
-    for await (const chunk of source as AsyncIterable<Buffer>) {
-      timer.refresh();
-      yield chunk;
-    }
-  } catch (error) {
-    if (isBuildError(error)) throw error;
-    throw new BuildError("unavailable", `failed to read response: ${errorMessage(error)}`, { cause: error });
-  } finally {
-    clearTimeout(timer);
-    body.destroy();
-  }
 }
 
 function etagValue(etag: string): string {
