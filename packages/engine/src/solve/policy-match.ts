@@ -47,35 +47,30 @@ export function matchWildcard(pattern: string, text: string): readonly string[] 
   const first = parts[0] as string;
   if (!text.startsWith(first)) return undefined;
   if (parts.length === 1) return text === first ? [text] : undefined;
-  const captures = placeParts({ parts, text, dead: new Set() }, 1, first.length);
-  return captures === undefined ? undefined : [text, ...captures];
+  const starts = placeFromRight(parts, text);
+  if (starts === undefined || (starts[0] as number) < first.length) return undefined;
+  const captures = starts.map((start, at) => {
+    const from = at === 0 ? first.length : (starts[at - 1] as number) + (parts[at] as string).length;
+    return text.slice(from, start);
+  });
+  return [text, ...captures];
 }
 
-interface Placing {
-  readonly parts: readonly string[];
-  readonly text: string;
-  /** Places known to fail. */
-  readonly dead: Set<string>;
-}
-
-/** What the stars from number `at` on stand for, each as long as can be. */
-function placeParts(placing: Placing, at: number, from: number): string[] | undefined {
-  const { parts, text, dead } = placing;
-  const part = parts[at] as string;
-  if (at === parts.length - 1) {
-    const start = text.length - part.length;
-    return start >= from && text.endsWith(part) ? [text.slice(from, start)] : undefined;
+/**
+ * Where the parts behind the stars begin when each stands as far right as it can, which is what leaves the
+ * most to the stars on the left; undefined when they don't fit.
+ */
+function placeFromRight(parts: readonly string[], text: string): number[] | undefined {
+  const last = parts.at(-1) as string;
+  if (!text.endsWith(last)) return undefined;
+  const starts = [text.length - last.length];
+  for (const part of parts.slice(1, -1).reverse()) {
+    const latest = (starts[0] as number) - part.length;
+    const start = latest < 0 ? -1 : text.lastIndexOf(part, latest);
+    if (start < 0) return undefined;
+    starts.unshift(start);
   }
-  const key = `${at}:${from}`;
-  if (dead.has(key)) return undefined;
-  let start = text.lastIndexOf(part);
-  while (start >= from) {
-    const rest = placeParts(placing, at + 1, start + part.length);
-    if (rest !== undefined) return [text.slice(from, start), ...rest];
-    start = start === 0 ? -1 : text.lastIndexOf(part, start - 1);
-  }
-  dead.add(key);
-  return undefined;
+  return starts;
 }
 
 /** Go's `Regexp.Expand` for numbered groups: `$1`, `${1}`, `$$`; a group that isn't there is empty. */
