@@ -48,7 +48,7 @@ async function* stream(bytes: Uint8Array, step = 1000): AsyncGenerator<Uint8Arra
 
 async function collect(source: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const parts: Uint8Array[] = [];
-  for await (const chunk of source) parts.push(chunk);
+  for await (const chunk of source) parts.push(Buffer.from(chunk));
   return Buffer.concat(parts);
 }
 

@@ -61,7 +61,7 @@ export function checkCompression(opts: CompressOptions): void {
 
 /**
  * Compresses a stream. The result depends on the bytes, kind and level only, not on how the source is cut or
- * on the number of threads. Blocks are compressed in parallel on Node's thread pool: those of gzip make one
+ * on the number of threads; what is yielded is good until the next is asked for. Blocks are compressed in parallel on Node's thread pool: those of gzip make one
  * ordinary member, those of zstd are frames.
  */
 export function compress(source: Chunks, opts: CompressOptions): AsyncIterable<Uint8Array> {
@@ -135,29 +135,39 @@ async function* blocks(
   if (buffer && filled > 0) yield { bytes: buffer.subarray(0, filled), buffer };
 }
 
+/** What became of a block: bytes, or pieces of the block itself. */
+type Packed = Promise<Uint8Array> | readonly Uint8Array[];
+
 /**
  * Results of tasks in the order of the tasks, of which as many run at a time as there are processors, and one
- * more. `begin` is called for one block after the other and starts its task; the task owns the block's buffer
- * until it is done.
+ * more. `begin` is called for one block after the other and starts its task. What is yielded is good until the
+ * next is asked for.
  */
 async function* inParallel(
   source: Chunks,
   sizeBytes: number,
-  begin: (block: Buffer) => Promise<Buffer>,
-): AsyncGenerator<Buffer> {
-  const inFlight: Promise<Buffer>[] = [];
+  begin: (block: Buffer) => Packed,
+): AsyncGenerator<Uint8Array> {
+  const inFlight: { readonly packed: Packed; readonly buffer: Buffer }[] = [];
   const width = availableParallelism() + 1;
   const pool = new BlockPool(sizeBytes);
+  async function* first(): AsyncGenerator<Uint8Array> {
+    const { packed, buffer } = inFlight[0] as (typeof inFlight)[number];
+    if (packed instanceof Promise) yield await packed;
+    else yield* packed;
+    inFlight.shift();
+    pool.give(buffer);
+  }
   try {
     for await (const { bytes, buffer } of blocks(source, sizeBytes, pool)) {
-      const task = begin(bytes).finally(() => pool.give(buffer));
-      task.catch(() => undefined);
-      inFlight.push(task);
-      if (inFlight.length >= width) yield await (inFlight.shift() as Promise<Buffer>);
+      const packed = begin(bytes);
+      if (packed instanceof Promise) packed.catch(() => undefined);
+      inFlight.push({ packed, buffer });
+      if (inFlight.length >= width) yield* first();
     }
-    while (inFlight.length > 0) yield await (inFlight.shift() as Promise<Buffer>);
+    while (inFlight.length > 0) yield* first();
   } finally {
-    await Promise.allSettled(inFlight);
+    await Promise.allSettled(inFlight.map(({ packed }) => packed));
   }
 }
 
@@ -175,7 +185,7 @@ async function* gzip(source: Chunks, level: number): AsyncGenerator<Uint8Array> 
     crc = crc32(block, crc);
     size += block.length;
     const stored = level < THOROUGH_LEVEL && isIncompressible(block);
-    const done = stored ? Promise.resolve(storedBlocks(block)) : deflateBlock(block, level, window);
+    const done = stored ? storedBlocks(block) : deflateBlock(block, level, window);
     window = Buffer.from(block.subarray(Math.max(0, block.length - WINDOW_BYTES)));
     return done;
   });
@@ -198,19 +208,16 @@ function deflateBlock(block: Buffer, level: number, window: Buffer | undefined):
 }
 
 /** A block as it is, in deflate's stored blocks, none of them the last. */
-function storedBlocks(block: Buffer): Buffer {
-  const count = Math.ceil(block.length / MAX_STORED_BYTES);
-  const out = Buffer.allocUnsafeSlow(block.length + count * STORED_HEADER_BYTES);
-  let to = 0;
+function storedBlocks(block: Buffer): Uint8Array[] {
+  const parts: Uint8Array[] = [];
   for (let at = 0; at < block.length; at += MAX_STORED_BYTES) {
-    const length = Math.min(MAX_STORED_BYTES, block.length - at);
-    out[to] = 0;
-    out.writeUInt16LE(length, to + 1);
-    out.writeUInt16LE(~length & 0xffff, to + 3);
-    to += STORED_HEADER_BYTES;
-    to += block.copy(out, to, at, at + length);
+    const data = block.subarray(at, at + MAX_STORED_BYTES);
+    const header = Buffer.alloc(STORED_HEADER_BYTES);
+    header.writeUInt16LE(data.length, 1);
+    header.writeUInt16LE(~data.length & 0xffff, 3);
+    parts.push(header, data);
   }
-  return out;
+  return parts;
 }
 
 /** Frames, one behind the other, that don't know of each other; together they are one zstd file. */

@@ -6,6 +6,8 @@ import { type FromWorker, fromPlainError, type ToWorker } from "./thread-message
 
 const MIN_THREADS = 4;
 const MAX_THREADS = 8;
+/** Garbage is mostly buffers, and those don't count here: collecting often keeps few of them. */
+const THREAD_LIMITS = { maxYoungGenerationSizeMb: 3 };
 /** A thread that has had nothing to do for this long ends. */
 const IDLE_MS = 60_000;
 
@@ -90,7 +92,7 @@ export class ThreadPool<Job> implements AsyncDisposable {
   }
 
   #start(): Thread {
-    const worker = new Worker(this.#entry, { trackUnmanagedFds: false });
+    const worker = new Worker(this.#entry, { trackUnmanagedFds: false, resourceLimits: THREAD_LIMITS });
     const thread: Thread = { worker, running: undefined, idleTimer: undefined };
     this.#all.add(thread);
     worker.on("message", (message: FromWorker) => {

@@ -31,6 +31,7 @@ export { entryPath } from "./entry.ts";
 export { isErrno, type SysError, sysError } from "./errno.ts";
 export { AT, MNT, MS, O, S } from "./flags.ts";
 export { MachineNotes } from "./machine-notes.ts";
+export { shareAllocatorArenas, trimMemory } from "./memory.ts";
 export {
   escapeLowerDir,
   type LocalMountOptions,

@@ -38,6 +38,8 @@ const DECLARATIONS = {
   sendto:
     "long sendto(int fd, const void *data, size_t size, int flags, const void *address, uint addressSize)",
   fcntl: "int fcntl(int fd, int command, long value)",
+  mallopt: "int mallopt(int option, int value)",
+  malloc_trim: "int malloc_trim(size_t pad)",
   fallocate: "int fallocate(int fd, int mode, int64_t offset, int64_t length)",
 } as const;
 

@@ -33,6 +33,8 @@ export interface HashReply {
 
 type Unnumbered<T> = T extends HashRequest ? Omit<T, "id"> : never;
 
+const THREAD_LIMITS = { maxYoungGenerationSizeMb: 3 };
+
 /** Content digests of mounted trees, worked out in a thread and kept per tree. */
 export class ContentHasher implements AsyncDisposable {
   #worker: Worker | undefined;
@@ -82,7 +84,9 @@ export class ContentHasher implements AsyncDisposable {
 
   #start(): Worker {
     if (this.#worker !== undefined) return this.#worker;
-    const worker = new Worker(entryPath(import.meta.url, "content-hash-worker"));
+    const worker = new Worker(entryPath(import.meta.url, "content-hash-worker"), {
+      resourceLimits: THREAD_LIMITS,
+    });
     worker.on("message", (reply: HashReply) => this.#settle(reply));
     worker.on("error", (error) => this.#fail(worker, error as Error));
     worker.on("exit", () => this.#fail(worker, new BuildError("internal", "content hash thread ended")));

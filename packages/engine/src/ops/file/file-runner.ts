@@ -17,6 +17,7 @@ export interface FileReply {
 
 /** Threads at most: file actions are bound by the disk, not by cores. */
 const MAX_THREADS = 2;
+const THREAD_LIMITS = { maxYoungGenerationSizeMb: 3 };
 
 interface Thread {
   readonly worker: Worker;
@@ -51,7 +52,9 @@ export class FileRunner implements AsyncDisposable {
   }
 
   #start(): Thread {
-    const worker = new Worker(entryPath(import.meta.url, "file-op-worker"));
+    const worker = new Worker(entryPath(import.meta.url, "file-op-worker"), {
+      resourceLimits: THREAD_LIMITS,
+    });
     const thread: Thread = { worker, waiting: new Map() };
     const fail = (error: Error): void => {
       const at = this.#threads.indexOf(thread);
