@@ -1,5 +1,6 @@
 import { BuildError } from "@kiln/base";
 import {
+  annotationKeys,
   type Descriptor,
   formatReference,
   isIndexType,
@@ -93,10 +94,34 @@ async function collect(
   return [...blobs.values()].filter((blob) => !isNondistributableType(blob.mediaType));
 }
 
+/** Where the store has seen a layer, as labels: also of layers that are here by now. */
+export function knownSources(
+  image: Pick<WrittenImage, "layers">,
+  { digest }: Descriptor,
+): readonly (readonly [string, string])[] {
+  const paths = new Map<string, Set<string>>();
+  for (const { descriptors, layers } of image.layers) {
+    for (const [at, descriptor] of descriptors.entries()) {
+      for (const remote of descriptor.digest === digest ? (layers[at]?.remotes ?? []) : []) {
+        const slash = remote.indexOf("/");
+        if (slash < 1) continue;
+        const domain = remote.slice(0, slash);
+        paths.set(domain, (paths.get(domain) ?? new Set()).add(remote.slice(slash + 1)));
+      }
+    }
+  }
+  return [...paths].map(([domain, found]) => [
+    annotationKeys.distributionSourcePrefix + domain,
+    [...found].join(","),
+  ]);
+}
+
 async function pushOne(host: PushHost, blob: Descriptor, at: PushTarget): Promise<void> {
   const { client, ref, ctx, image } = at;
-  const labels = Object.entries(blob.annotations ?? {});
-  const mountFrom = mountCandidates(ref, labels);
+  const mountFrom = mountCandidates(ref, [
+    ...knownSources(image, blob),
+    ...Object.entries(blob.annotations ?? {}),
+  ]);
   if (!host.content.has(blob.digest)) {
     if (await client.has(ref, blob, { signal: ctx.signal })) return;
     await host.ensureLayer(blob, image, ctx);
