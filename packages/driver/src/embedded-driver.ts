@@ -29,7 +29,7 @@ export const EMBEDDED_DRIVER = "kiln";
 /** The daemon ends when it was idle for so long. */
 const IDLE_TIMEOUT = "10m";
 const START_TIMEOUT_MS = 30_000;
-const START_STEP_MS = 20;
+const START_STEP_MS = 4;
 /** A log that has grown beyond this is emptied at the next start. */
 const MAX_LOG_BYTES = 10 << 20;
 /** Bytes of the log's end that a failed start repeats. */
@@ -98,7 +98,7 @@ class EmbeddedDriver implements NodeDriver {
     const deadline = Date.now() + START_TIMEOUT_MS;
     for (;;) {
       using lock = tryLockFile(this.#paths.lock);
-      if (await isAnswering(client, signal)) return;
+      if (existsSync(this.#paths.socket) && (await canConnect(client, signal))) return;
       if (lock) return await this.#spawn(client, deadline, signal);
       if (Date.now() > deadline)
         throw new BuildError("deadline_exceeded", "another process is starting kilnd");
@@ -132,7 +132,7 @@ class EmbeddedDriver implements NodeDriver {
       closeSync(logFile);
     }
     for (;;) {
-      if (existsSync(socket) && (await isAnswering(client, signal))) return;
+      if (existsSync(socket) && (await canConnect(client, signal))) return;
       if (exited !== undefined) throw startFailure(exited, log, logStart);
       if (Date.now() > deadline) throw startFailure("it doesn't answer", log, logStart);
       await sleep(START_STEP_MS, signal);
