@@ -26,6 +26,10 @@ unit: setup
 e2e: build
 	$(NODE) scripts/test.ts e2e
 
+# The example frontends as one file each, for the Dockerfiles beside them.
+frontends: setup
+	$(NODE) examples/bundle.ts
+
 bench: build
 	$(NODE) scripts/bench.ts
 	$(NODE) bench/dockerfile.bench.ts 500

@@ -3,6 +3,7 @@ import { copyFileSync, cpSync, mkdirSync, readFileSync, writeFileSync } from "no
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { build as bundle } from "esbuild";
+import { parseRecipe } from "../examples/frontend/src/recipe.ts";
 import { unpackFromRegistry } from "./support/image-run.ts";
 import { must } from "./support/run.ts";
 import { openTestBed, type TestBed } from "./support/test-bed.ts";
@@ -59,6 +60,29 @@ async function failure(args: readonly string[]): Promise<string> {
   assert.notEqual(code, 0, stderr);
   return stderr;
 }
+
+test("a recipe is read to its end, whatever is in it", () => {
+  const problems = (text: string): string[] =>
+    parseRecipe(text).problems.map(({ message, range }) => `${range.start.line} ${message}`);
+  assert.deepEqual(problems("from: a\nsteps:\n  - run: b\n"), []);
+  assert.deepEqual(problems("form: a\n"), [
+    "1 a recipe needs `from`, the image that it builds on",
+    "1 unknown key form (did you mean from?)",
+  ]);
+  assert.deepEqual(problems("from: a\nsteps:\n  - run: b\n    copy: c\n  - copy: d\n  - 3\n"), [
+    "3 a step has one of run, copy, write, packages, scripts",
+    "5 this needs `to`, where the files go",
+    "6 a step has one of run, copy, write, packages, scripts",
+  ]);
+  assert.match(problems("from: [a\n").join(), /Flow sequence/);
+  assert.deepEqual(problems("from: &x a\nworkdir: *x\n"), ["2 this is a text"]);
+  assert.deepEqual(problems("from: a\n__proto__: 1\nenv: {__proto__: b}\n"), ["2 unknown key __proto__"]);
+  const bomb = `a: &a [x]\n${"bcdefgh".replace(/./g, (c, i: number) => `${c}: &${c} [*${"abcdefgh"[i]}, *${"abcdefgh"[i]}]\n`)}`;
+  assert.equal(problems(`from: x\n${bomb}`).length, 8);
+  assert.deepEqual(problems("x".repeat((1 << 20) + 1)).slice(0, 1), [
+    "1 a recipe has at most 1048576 characters",
+  ]);
+});
 
 test("a frontend of our own: an image, with arguments, packages of files, tests", async () => {
   const context = recipe("hello");

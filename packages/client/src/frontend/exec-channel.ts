@@ -70,6 +70,7 @@ export class ExecChannel implements AsyncDisposable {
     this.#call ??= this.#calls.channel
       .call(LLBBridge.method.execProcess, { signal: this.#calls.signal })
       .then((call) => {
+        this.#failure = undefined;
         this.#reading = this.#read(call);
         return call;
       });

@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import { BuildError } from "@kiln/base";
+import { BuildError, isBuildError } from "@kiln/base";
 import { Channel } from "@kiln/grpc/client";
 import { type FrontendEnvironment, readFrontendEnvironment } from "./environment.ts";
 import { FrontendClient } from "./frontend-client.ts";
@@ -30,7 +30,7 @@ export async function runFrontend(build: BuildFunction, host?: FrontendHost): Pr
   try {
     await serve(build, { stream: openStdio(), environment: readFrontendEnvironment(process.env) });
   } catch (error) {
-    console.error(error);
+    console.error(isBuildError(error) ? error.message : error);
     process.exit(1);
   }
   // Timers and sockets that a program forgot must not keep the daemon waiting.

@@ -1,12 +1,16 @@
 import { Console } from "node:console";
 import { Socket } from "node:net";
 import { Duplex } from "node:stream";
+import { BuildError } from "@kiln/base";
 
-/** The byte stream to the daemon that has started this process: its standard input and output. */
+/**
+ * The byte stream to the daemon that has started this process: its standard input and output.
+ *
+ * @throws BuildError `failed_precondition` when somebody else has started it.
+ */
 export function openStdio(): Duplex {
   protectStdout();
-  const input = new Socket({ fd: 0, readable: true, writable: false });
-  const output = new Socket({ fd: 1, readable: false, writable: true });
+  const [input, output] = openPipes();
   const stream = new Duplex({
     read: () => {
       input.resume();
@@ -29,6 +33,21 @@ export function openStdio(): Duplex {
   input.on("end", () => stream.push(null));
   for (const side of [input, output]) side.on("error", (error) => stream.destroy(error));
   return stream;
+}
+
+function openPipes(): [Socket, Socket] {
+  try {
+    return [
+      new Socket({ fd: 0, readable: true, writable: false }),
+      new Socket({ fd: 1, readable: false, writable: true }),
+    ];
+  } catch (error) {
+    throw new BuildError(
+      "failed_precondition",
+      "this program is a frontend of BuildKit: an image of it runs for a line `# syntax=IMAGE`",
+      { cause: error },
+    );
+  }
 }
 
 /** Sends to the standard error what a program would print: its standard output belongs to the protocol. */
