@@ -1,37 +1,29 @@
 import {
-  accessSync,
   chmodSync,
   chownSync,
-  closeSync,
-  constants,
   existsSync,
-  fstatSync,
   mkdirSync,
-  openSync,
   readFileSync,
-  rmdirSync,
   rmSync,
   statSync,
-  unlinkSync,
   writeFileSync,
 } from "node:fs";
 import { BuildError } from "@kiln/base";
-import { mountOne, unmount } from "@kiln/sys";
 import { readOomKills } from "./cgroup.ts";
-import { killProcess, setWindowSize } from "./libc.ts";
-import type { MountPool, PooledMount } from "./mount-pool.ts";
+import { addCa, isWritable, makeWorkingDir, refuseProcDescriptors, selectPath } from "./container-paths.ts";
+import { killProcess } from "./libc.ts";
+import type { MountPool } from "./mount-pool.ts";
 import { makeMountPoints, missingMountPoints, removeMountPoints } from "./mount-stubs.ts";
 import { generateSpec, type OciMount, type OciSpec } from "./oci-spec.ts";
+import { readPid, readRuntimeError, resizeTerminalOf } from "./process-files.ts";
 import type { ExecPlan, ExitEvent, PlannedMount, RunPlan, ZygoteConfig } from "./protocol.ts";
 import { proxyEnvOf, replaceProxyEnv } from "./proxy/proxy-env.ts";
-import { injectCa } from "./proxy-ca.ts";
 import { sampleCgroup } from "./resources/cgroup-sample.ts";
-import { errnoOf, RootDir } from "./root-dir.ts";
+import { RootDir } from "./root-dir.ts";
 import { TRACE_SOCKET_DEST } from "./trace-socket.ts";
 import { lookupUser, withHome } from "./user.ts";
 import type { ProcessTable } from "./zygote-processes.ts";
 
-const O_PATH = 0o10000000;
 const SIGKILL = 9;
 /** How often a kill is repeated until the process is gone. */
 const KILL_RETRY_MS = 50;
@@ -384,38 +376,6 @@ const OWN_FILE_SYSTEMS = [
 ] as const;
 const NO_STDIO = { kind: "pipes", stdin: undefined, stdout: undefined, stderr: undefined } as const;
 
-/** Major numbers of pseudo terminals. */
-const PTS_MAJORS = { first: 136, last: 143 };
-
-function resizeTerminalOf(pid: number, rows: number, cols: number): void {
-  for (const number of [0, 1, 2]) {
-    const path = `/proc/${pid}/fd/${number}`;
-    try {
-      const { rdev } = statSync(path);
-      const major = (rdev >> 8) & 0xfff;
-      if (major < PTS_MAJORS.first || major > PTS_MAJORS.last) continue;
-      const fd = openSync(path, constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK);
-      try {
-        setWindowSize(fd, rows, cols);
-      } finally {
-        closeSync(fd);
-      }
-      return;
-    } catch {
-      // The process has ended, or hasn't this stream.
-    }
-  }
-}
-
-/** Adds the proxy's certificate; what takes it out again opens the root anew, for this one is closed by then. */
-function addCa(root: RootDir, path: string, caPem: string): () => void {
-  const clean = injectCa(root, caPem);
-  return () => {
-    using again = new RootDir(path);
-    clean(again);
-  };
-}
-
 /** Undoes in reverse order, all of it; the first failure's text is returned. */
 function runAll(undo: (() => void)[]): string {
   let failure = "";
@@ -429,104 +389,6 @@ function runAll(undo: (() => void)[]): string {
   return failure;
 }
 
-/** The place of a mount's sub-path: bound from a descriptor, so that no later rename can redirect it. */
-function selectPath(pooled: PooledMount, selector: string, place: string, undo: (() => void)[]): string {
-  if (/^[./]*$/.test(selector)) return pooled.path;
-  using root = new RootDir(pooled.path);
-  let fd: number;
-  try {
-    fd = root.open(selector, O_PATH);
-  } catch (error) {
-    throw new BuildError("not_found", `${selector}: ${errnoText(error)}`, { cause: error });
-  }
-  try {
-    const isDir = fstatSync(fd).isDirectory();
-    if (isDir) mkdirSync(place, { mode: 0o700 });
-    else writeFileSync(place, "", { flag: "wx" });
-    // Never recursively: if unmounting failed, what is mounted here would go.
-    undo.push(() => (isDir ? rmdirSync(place) : unlinkSync(place)));
-    mountOne({ type: "bind", source: `/proc/self/fd/${fd}`, options: ["rbind"] }, place);
-    undo.push(() => {
-      unmount(place, { detach: true });
-    });
-  } finally {
-    closeSync(fd);
-  }
-  return place;
-}
-
-function errnoText(error: unknown): string {
-  const code = errnoOf(error);
-  if (code === "ENOENT") return "no such file or directory";
-  if (code === "ENOTDIR") return "not a directory";
-  return error instanceof Error ? error.message : String(error);
-}
-
-function makeWorkingDir(root: RootDir, cwd: string, uid: number, gid: number): void {
-  const path = root.resolve(cwd);
-  refuseProcDescriptors(path);
-  if (root.exists(path)) return;
-  try {
-    root.mkdirAll(path, 0o755, { uid, gid });
-  } catch (error) {
-    throw new BuildError(
-      "invalid_argument",
-      `failed to create working directory ${cwd}: ${errnoText(error)}`,
-      {
-        cause: error,
-      },
-    );
-  }
-}
-
-/** A working directory that is an open descriptor of the runtime would lead out of the container (CVE-2024-21626). */
-function refuseProcDescriptors(path: string): void {
-  if (!/^\/+proc\/+[^/]+\/+(fd|cwd|root|exe|task|map_files)(\/|$)/.test(path)) return;
-  throw new BuildError("invalid_argument", `working dir ${path} points to invalid target`);
-}
-
-/** False on a read-only file system; the superuser may write everywhere else. */
-function isWritable(path: string): boolean {
-  try {
-    accessSync(path, constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 function isFile(path: string): boolean {
   return !statSync(path).isDirectory();
-}
-
-function readPid(path: string): number | undefined {
-  try {
-    const pid = Number(readFileSync(path, "utf8"));
-    return Number.isInteger(pid) && pid > 1 ? pid : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** What a runtime logged as its failure; "" when nothing. */
-function readRuntimeError(log: string): string {
-  let text: string;
-  try {
-    text = readFileSync(log, "utf8");
-  } catch {
-    return "";
-  }
-  const errors: string[] = [];
-  for (const line of text.split("\n")) {
-    if (!line.includes('"error"')) continue;
-    try {
-      const entry: unknown = JSON.parse(line);
-      if (typeof entry !== "object" || entry === null || !("level" in entry) || entry.level !== "error")
-        continue;
-      if ("msg" in entry && typeof entry.msg === "string") errors.push(entry.msg);
-    } catch {
-      // A line that a killed runtime didn't finish.
-    }
-  }
-  return errors.join("; ");
 }
