@@ -58,8 +58,9 @@ function fakeDaemon(opts: { gatewayError?: BuildError; silentStatus?: boolean } 
       gatewayCalls.push(`ping ${ctx.metadata.get("buildkit-controlapi-buildid")}`);
       return { LLBCaps: [{ ID: "a", Enabled: true }, { ID: "b" }] };
     },
-    solve: (request) => {
-      gatewayCalls.push(`solve ${request.Frontend} ${JSON.stringify(request.FrontendOpt)}`);
+    solve: (request, ctx) => {
+      const id = ctx.metadata.get("buildkit-controlapi-buildid");
+      gatewayCalls.push(`solve ${id} ${request.Frontend} ${JSON.stringify(request.FrontendOpt)}`);
       if (opts.gatewayError) throw opts.gatewayError;
       return { result: { result: { case: "ref", value: { id: "r1" } }, metadata: {} } };
     },
@@ -75,7 +76,7 @@ function fakeDaemon(opts: { gatewayError?: BuildError; silentStatus?: boolean } 
   return { client: new BuildkitClient(Channel.over(near)), solves, gatewayCalls };
 }
 
-test("a client-driven build: empty frontend, ping, solve, return, all under the build's id", async () => {
+test("a client-driven build: empty frontend, solve, return, all under the build's id", async () => {
   const daemon = fakeDaemon();
   await using client = daemon.client;
   const names: string[] = [];
@@ -90,8 +91,7 @@ test("a client-driven build: empty frontend, ping, solve, return, all under the 
   assert.deepEqual([...result.exporterResponse], [["containerimage.digest", "sha256:1"]]);
   const imports = '[{"Type":"registry","Attrs":{"ref":"a/b"}}]';
   assert.deepEqual(daemon.gatewayCalls, [
-    "ping ref1",
-    `solve dockerfile.v0 ${JSON.stringify({ "cache-imports": imports, target: "x" })}`,
+    `solve ref1 dockerfile.v0 ${JSON.stringify({ "cache-imports": imports, target: "x" })}`,
     "return ref",
   ]);
   const [request] = daemon.solves;

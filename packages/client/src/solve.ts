@@ -136,7 +136,7 @@ async function driveBuild(
     Object.entries(build.attrs).filter(([key]) => key === "cache-imports" || key === "cache-from"),
   );
   const gateway = new GatewayClient(channel, { ref: build.ref, signal: build.signal, defaults });
-  await gateway.ping();
+  // Every call of the gateway waits until the daemon knows the build: no need to ask first.
   let result: Result | undefined;
   try {
     result = await build.drive(gateway);
