@@ -2,7 +2,7 @@
 NODE := node_modules/.bin/node
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: demo test build setup check unit e2e bench chaos clean
+.PHONY: demo test build setup check unit e2e bench chaos frontends clean
 
 demo: build
 	$(NODE) scripts/demo.ts
