@@ -112,17 +112,23 @@ RUN --mount=type=secret,id=file --mount=type=secret,id=env,env=TOKEN wc -c < /ru
   let seen = await bed.build([context, ...secrets], { env: { TOKEN: secret } });
 
   await using server = await serveGit(`user:${password}`);
-  const address = `http://user:${password}@127.0.0.1:${server.port}/project.git`;
+  using listed = watchCommandLines(password);
+  const host = `user:${password}@127.0.0.1:${server.port}`;
+  const address = `http://${host}/project.git`;
   seen += await bed.build([address]);
   assert.ok(server.authorised() > 0);
   const failed = await bed.kiln(["build", "--progress=plain", `${address.replace("project", "absent")}`]);
   assert.notEqual(failed.code, 0);
   seen += failed.stderr;
+  seen += await buildWithAddresses(host, `http://proxy-user:${password}@127.0.0.1:1`);
+  assert.deepEqual(listed.found(), [], "arguments of programs show the password");
 
   for (const args of [
     ["history", "ls"],
     ["history", "inspect"],
     ["history", "logs"],
+    ["history", "inspect", "attachment"],
+    ["du", "--verbose"],
   ]) {
     const { stdout, stderr } = await bed.kiln(args, { env: { BUILDX_EXPERIMENTAL: "1" } });
     seen += stdout + stderr;
@@ -130,9 +136,62 @@ RUN --mount=type=secret,id=file --mount=type=secret,id=env,env=TOKEN wc -c < /ru
   seen += bed.daemon().log();
   for (const word of [secret, password]) {
     assert.doesNotMatch(seen, new RegExp(word));
-    assert.deepEqual(await filesWith(bed.daemon().root, word), []);
+    // The user's own Dockerfile is kept as it was sent.
+    const kept = await filesWith(bed.daemon().root, word);
+    assert.deepEqual(
+      kept.filter((file) => !file.endsWith("/fs/Dockerfile")),
+      [],
+    );
   }
 });
+
+/** Adds a file by an address with a password, with a proxy's password in the build arguments, provenance and caches. */
+async function buildWithAddresses(host: string, proxy: string): Promise<string> {
+  const context = bed.context("addresses", {
+    Dockerfile: `FROM busybox
+ADD http://${host}/project.git/HEAD /head
+ADD http://${host}/project.git#main /tree
+RUN test -n "$HTTP_PROXY" && test -n "$http_proxy" && cat /head
+`,
+  });
+  const image = `type=oci,tar=false,dest=${join(bed.folder, "addresses")}`;
+  const caches = ["--cache-to", `type=local,mode=max,dest=${join(bed.folder, "addresses-cache")}`];
+  const metadata = ["--metadata-file", join(bed.folder, "addresses.json")];
+  const proxies = ["--build-arg", `HTTP_PROXY=${proxy}`, "--build-arg", `http_proxy=${proxy}`];
+  const attest = ["--provenance", "mode=max", "--debug"];
+  const shown = await bed.build([context, "--output", image, ...caches, ...metadata, ...proxies, ...attest], {
+    env: { BUILDX_METADATA_PROVENANCE: "max" },
+  });
+  for (const name of ["addresses", "addresses-cache", "addresses.json"]) {
+    for (const word of [/\/\/user:(?!xxxxx)[^@]*@/, /proxy-user:(?!xxxxx)/].map(
+      (pattern) => pattern.source,
+    )) {
+      const script = `find ${join(bed.folder, name)} -type f -size -200k -exec grep -laP -e '${word}' {} + || true`;
+      assert.equal((await must("sh", ["-c", script])).trim(), "", name);
+    }
+  }
+  return shown;
+}
+
+/** Looks at the arguments of all processes all the time. */
+function watchCommandLines(word: string): Disposable & { found(): string[] } {
+  const found = new Set<string>();
+  const own = new Set([String(process.pid)]);
+  const timer = setInterval(() => {
+    for (const pid of readdirSync("/proc")) {
+      if (!/^\d+$/.test(pid) || own.has(pid)) continue;
+      try {
+        const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+        // The user's own commands say what they were told to.
+        const isOurs = words.some((one) => /kiln(?:-main\.ts|\.cjs)?$/.test(one)) || words[0] === "/bin/sh";
+        if (!isOurs && words.join(" ").includes(word)) found.add(words.join(" "));
+      } catch {
+        // It has ended meanwhile.
+      }
+    }
+  }, 15);
+  return { found: () => [...found], [Symbol.dispose]: () => clearInterval(timer) };
+}
 
 /** Files below a folder that hold a word. */
 async function filesWith(folder: string, word: string): Promise<string[]> {

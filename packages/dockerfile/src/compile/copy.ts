@@ -1,4 +1,4 @@
-import { isBuildError } from "@kiln/base";
+import { isBuildError, redactUrls } from "@kiln/base";
 import { newId, quoteGo } from "@kiln/formats";
 import {
   basePath,
@@ -93,7 +93,7 @@ function compileCopy(context: StepContext, state: StageState, step: CopyStep): v
   ];
   commitFiles(plan, actions, shown);
   const text = historyText(instruction);
-  addHistory(state, `${text} # buildkit`, { isLayer: true, epochSeconds: context.epochSeconds });
+  addHistory(state, `${redactUrls(text)} # buildkit`, { isLayer: true, epochSeconds: context.epochSeconds });
 }
 
 function checkChecksum(instruction: AddInstruction | CopyInstruction): void {

@@ -5,7 +5,7 @@ import { DisposableStore } from "@kiln/base";
 import type { OpContext } from "../../op-context.ts";
 import { invalid } from "../source-attrs.ts";
 import type { SourceSessions } from "../source-sessions.ts";
-import { GitCli as Cli, type GitCli, type GitConfig, userinfoConfig } from "./git-cli.ts";
+import { GitCli as Cli, type GitCli, type GitConfig, userinfoOf } from "./git-cli.ts";
 import type { GitRequest } from "./git-request.ts";
 
 /** Token and header for a remote, from the secrets of the build's sessions. Empty without any. */
@@ -27,7 +27,12 @@ export async function authConfig(
     const text = Buffer.from(data).toString();
     const value = token ? `basic ${Buffer.from(`x-access-token:${text}`).toString("base64")}` : text;
     if (/[\r\n\0]/.test(value)) throw invalid(`invalid git auth secret ${name}`);
-    return [[`http.${tokenScope(request.remote)}.extraheader`, `Authorization: ${value}`]];
+    return [
+      [
+        `http.${tokenScope(userinfoOf(request.remote)?.bare ?? request.remote)}.extraheader`,
+        `Authorization: ${value}`,
+      ],
+    ];
   }
   return [];
 }
@@ -62,7 +67,8 @@ export async function openGit(
     await writeFile(knownHostsFile, request.knownSshHosts);
   }
   const git = new Cli({
-    config: [...config, ...userinfoConfig(request.remote)],
+    config,
+    userinfo: userinfoOf(request.remote),
     advice: request.advice,
     progress: ctx.progress,
     signal: ctx.signal,

@@ -12,6 +12,8 @@ export interface GitCliOptions {
   readonly workTree?: string;
   /** Goes to git in its environment, so that no other user can read it. */
   readonly config?: GitConfig;
+  /** User name and password of the remote; see {@link userinfoOf}. */
+  readonly userinfo?: Userinfo | undefined;
   readonly sshAgentSocket?: string;
   readonly knownHostsFile?: string;
   readonly advice?: boolean;
@@ -90,8 +92,8 @@ export class GitCli {
     const all: string[] = [];
     if (workTree !== undefined) all.push("--work-tree", workTree);
     if (gitDir !== undefined) all.push("--git-dir", gitDir);
-    const bare = new Map(this.options.config);
-    for (const arg of args) all.push(bare.get(insteadOf(arg)) ?? arg);
+    const { userinfo } = this.options;
+    for (const arg of args) all.push(arg === userinfo?.address ? userinfo.bare : arg);
     const encoder = (data: Buffer): Uint8Array => Buffer.from(redactUrls(data.toString("latin1")), "latin1");
     return runProgram("git", all, {
       signal,
@@ -104,7 +106,7 @@ export class GitCli {
   }
 
   #env(): Record<string, string> {
-    const { config = [], sshAgentSocket, knownHostsFile, advice } = this.options;
+    const { config = [], userinfo, sshAgentSocket, knownHostsFile, advice } = this.options;
     const env: Record<string, string> = {
       PATH: process.env.PATH ?? "",
       LC_ALL: "C",
@@ -124,7 +126,11 @@ export class GitCli {
       if (value !== undefined) env[name] = value;
     }
     const detached: GitConfig = advice ? [] : [["advice.detachedHead", "false"]];
-    const entries = [...HARDENING, ...detached, ...config];
+    const entries = [...HARDENING, ...detached, ...credentialConfig(userinfo), ...config];
+    if (userinfo !== undefined) {
+      env[USERNAME] = userinfo.username;
+      env[PASSWORD] = userinfo.password;
+    }
     env.GIT_CONFIG_COUNT = String(entries.length);
     for (const [i, [key, value]] of entries.entries()) {
       env[`GIT_CONFIG_KEY_${i}`] = key;
@@ -134,17 +140,56 @@ export class GitCli {
   }
 }
 
-/**
- * Configuration that gives an HTTP address its user name and password back. A {@link GitCli} that has it keeps them out
- * of arguments and of git's own files.
- */
-export function userinfoConfig(remote: string): GitConfig {
-  const bare = remote.replace(/^(https?:\/\/)[^/?#]*@/i, "$1");
-  return bare === remote ? [] : [[insteadOf(remote), bare]];
+/** An HTTP address with a user name, taken apart. */
+export interface Userinfo {
+  readonly address: string;
+  /** The address without it. */
+  readonly bare: string;
+  readonly username: string;
+  readonly password: string;
 }
 
-function insteadOf(address: string): string {
-  return `url.${address}.insteadOf`;
+const USERNAME = "KILN_GIT_USERNAME";
+const PASSWORD = "KILN_GIT_PASSWORD";
+
+/**
+ * Takes user name and password out of an HTTP address; undefined without any. A {@link GitCli} that has them keeps them
+ * out of arguments (its own and those of git's programs) and of git's files: git asks for them when the server does.
+ */
+export function userinfoOf(remote: string): Userinfo | undefined {
+  const match = /^(https?:\/\/)([^/?#]*)@/i.exec(remote);
+  if (!match) return undefined;
+  const [whole, scheme = "", userinfo = ""] = match;
+  const colon = userinfo.indexOf(":");
+  return {
+    address: remote,
+    bare: scheme + remote.slice(whole.length),
+    username: decoded(colon < 0 ? userinfo : userinfo.slice(0, colon)),
+    password: colon < 0 ? "" : decoded(userinfo.slice(colon + 1)),
+  };
+}
+
+/** Line ends would be further answers to git. */
+function decoded(text: string): string {
+  let plain = text;
+  try {
+    plain = decodeURIComponent(text);
+  } catch {
+    // Not encoded, then.
+  }
+  if (/[\r\n\0]/.test(plain))
+    throw new BuildError("invalid_argument", "invalid user name or password in a git URL");
+  return plain;
+}
+
+/** Only for this one repository, wherever redirects and submodules lead. */
+function credentialConfig(userinfo: Userinfo | undefined): GitConfig {
+  if (userinfo === undefined) return [];
+  const answer = `printf 'username=%s\\npassword=%s\\n' "$${USERNAME}" "$${PASSWORD}"`;
+  return [
+    ["credential.useHttpPath", "true"],
+    [`credential.${userinfo.bare}.helper`, `!f() { test "$1" = get && ${answer}; }; f`],
+  ];
 }
 
 function sshCommand(knownHostsFile: string | undefined): string {
