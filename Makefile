@@ -33,6 +33,7 @@ frontends: setup
 bench: build
 	$(NODE) scripts/bench.ts
 	$(NODE) bench/dockerfile.bench.ts 500
+	$(NODE) bench/bake.bench.ts
 
 # ROUNDS (20) and SEED may be given.
 chaos: build
