@@ -95,8 +95,7 @@ export class ImageWriter {
     const platforms = resultPlatforms(source.metadata);
     this.#checkAnnotations(source, options);
     const run = new CommitRun(this.#host, { source, options, exportOptions, ctx });
-    const isIndex =
-      (source.refs?.size ?? 0) > 0 || platforms.some((p) => run.attestationsOf(p.id).length > 0);
+    const isIndex = (source.refs?.size ?? 0) > 0 || platforms.some((p) => run.needsIndex(p.id));
     if (!isIndex && platforms.length > 1) {
       throw invalid("cannot export multiple platforms without multi-platform enabled");
     }
@@ -138,11 +137,18 @@ class CommitRun {
     this.#ctx = at.ctx;
   }
 
-  /** Attestations of a platform that go into this export. */
-  attestationsOf(id: string): readonly Attestation<ImmutableRef>[] {
-    const all = this.#source.attestations.get(id) ?? [];
-    if (this.#options.attestationInline) return all;
-    return all.filter((item) => new TextDecoder().decode(item.metadata.get("inline-only")) !== "true");
+  /**
+   * True when a platform has attestations that call for an index. Those that are for images only don't in an archive,
+   * but an index that is there for other reasons has them too.
+   */
+  needsIndex(id: string): boolean {
+    const all = this.#attestationsOf(id);
+    if (this.#options.attestationInline) return all.length > 0;
+    return all.some((item) => new TextDecoder().decode(item.metadata.get("inline-only")) !== "true");
+  }
+
+  #attestationsOf(id: string): readonly Attestation<ImmutableRef>[] {
+    return this.#source.attestations.get(id) ?? [];
   }
 
   async single(platform: ResultPlatform): Promise<WrittenImage> {
@@ -288,7 +294,7 @@ class CommitRun {
   }
 
   async #attest(image: PlatformImage, target: Descriptor): Promise<Descriptor | undefined> {
-    const wanted = this.attestationsOf(image.platform.id);
+    const wanted = this.#attestationsOf(image.platform.id);
     if (wanted.length === 0) return undefined;
     const statements = await attestationStatements(wanted, {
       imageNames: this.#options.name === "" ? [] : this.#options.name.split(","),
