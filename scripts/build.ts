@@ -218,6 +218,9 @@ function launcher(program: string): string {
   const aliases = Object.entries(ALIASES)
     .map(([alias, target]) => `  ${alias}) program=${target} ;;`)
     .join("\n");
+  const daemons = Object.keys(PROGRAMS)
+    .filter((name) => PROGRAMS[name]?.isDaemon)
+    .join("|");
   return `#!/bin/sh
 self=$0
 while [ -L "$self" ]; do
@@ -232,11 +235,16 @@ esac
 KILN_ARGV0=\${0##*/}
 export KILN_ARGV0
 dist=$here/../dist
+case $program in
+  ${daemons}) set -- "$dist/$program.cjs" "$@" ;;
+  # a client's few milliseconds need no more threads
+  *) set -- --v8-pool-size=1 "$dist/$program.cjs" "$@" ;;
+esac
 for node in "$here"/../node_modules/node-linux-*/bin/node; do
-  [ -x "$node" ] && exec "$node" "$dist/$program.cjs" "$@"
+  [ -x "$node" ] && exec "$node" "$@"
 done
 command -v node >/dev/null || { echo "kiln needs Node 24 or newer: install it, or run make setup" >&2; exit 1; }
-exec node "$dist/$program.cjs" "$@"
+exec node "$@"
 `;
 }
 
