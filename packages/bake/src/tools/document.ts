@@ -16,16 +16,29 @@ export interface BakeDocument {
   readonly variables?: readonly (readonly [name: string, fields: Fields])[];
 }
 
+/** Changes texts, and the keys of objects, which are templates, too. */
 function changeTexts(value: PlainJson, change: (text: string) => string): PlainJson {
   if (typeof value === "string") return change(value);
   if (typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) return value.map((item: PlainJson) => changeTexts(item, change));
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, changeTexts(item, change)]));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [change(key), changeTexts(item, change)]),
+  );
+}
+
+function escapeText(text: string): string {
+  return text.replaceAll(/[$%]\{/g, (mark) => `${mark[0]}${mark}`);
 }
 
 /** Texts so that HCL reads them as they are. */
 export function escapeTexts(value: PlainJson): PlainJson {
-  return changeTexts(value, (text) => text.replaceAll(/[$%]\{/g, (mark) => `${mark[0]}${mark}`));
+  return changeTexts(value, escapeText);
+}
+
+/** The keys of an object alone, where its texts are escaped already. */
+export function escapeKeys(value: PlainJson): PlainJson {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [escapeText(key), item]));
 }
 
 /** The reverse of {@link escapeTexts}. */

@@ -1,13 +1,20 @@
 import { formatCsvFields } from "@kiln/formats";
 import { type BakeConfig, documentOfConfig, kebabCase } from "./define.ts";
-import { type BakeDocument, documentJson, escapeTexts, type PlainJson, plainTexts } from "./document.ts";
+import {
+  type BakeDocument,
+  documentJson,
+  escapeKeys,
+  escapeTexts,
+  type PlainJson,
+  plainTexts,
+} from "./document.ts";
 import { camelCase } from "./types.ts";
 
 /** The language to write a definition in. */
 export type EjectFormat = "hcl" | "json" | "ts";
 
 /** Attributes whose texts `--print` writes with escapes already. */
-const ESCAPED = new Set(["annotations", "args", "labels", "dockerfile-inline"]);
+const ESCAPED = new Set(["annotations", "args", "labels", "dockerfile-inline", "extra-hosts"]);
 
 /** Writes a typed definition in another language. */
 export function ejectConfig(config: BakeConfig, format: EjectFormat): string {
@@ -22,7 +29,7 @@ export function ejectPlan(plan: { print(): string }, format: EjectFormat): strin
   const fields = (given: Readonly<Record<string, PlainJson>>): [string, PlainJson][] =>
     Object.entries(given).map(([name, value]) => {
       if (name === "policy" && Array.isArray(value)) return [name, value.map(policyText)];
-      return [name, ESCAPED.has(name) ? value : escapeTexts(value)];
+      return [name, ESCAPED.has(name) ? escapeKeys(value) : escapeTexts(value)];
     });
   const blocks = (given: typeof group): [string, [string, PlainJson][]][] =>
     Object.entries(given).map(([name, value]) => [name, fields(value)]);
@@ -50,8 +57,13 @@ function write(document: BakeDocument, format: EjectFormat): string {
   return format === "hcl" ? writeHcl(document) : writeTypeScript(document);
 }
 
+/** HCL has JSON's escapes except for `\\b` and `\\f`; U+FFFD as it is would count as a sign of bytes that aren't UTF-8. */
 function hclText(text: string): string {
-  return JSON.stringify(text).replaceAll(/\\[bf]/g, (escaped) => (escaped === "\\b" ? "\\u0008" : "\\u000c"));
+  return JSON.stringify(text)
+    .replaceAll(/\\(.)/g, (whole, letter: string) =>
+      letter === "b" ? "\\u0008" : letter === "f" ? "\\u000c" : whole,
+    )
+    .replaceAll("\ufffd", "\\ufffd");
 }
 
 function hclValue(value: PlainJson, indent: string): string {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import {
+  type BakeConfig,
   type BakeFile,
   type BakePlan,
   bakeSchema,
@@ -56,6 +57,44 @@ test("ejected definitions mean the same", () => {
     assert.equal(planOf({ name: "docker-bake.hcl", data: encode(text) }).print(), want);
   }
   assert.equal(planOf({ name: "docker-bake.json", data: encode(ejectPlan(plan, "json")) }).print(), want);
+});
+
+test("texts and keys with marks of the languages are ejected as they are", async () => {
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: texts that HCL would take for templates
+  const marks = [
+    "${x}",
+    "%{if}",
+    "$${x}",
+    "%%{",
+    '"',
+    "\\b",
+    "\b\f\n\r\t",
+    "\u0000",
+    "\ufffd",
+    "\u2028",
+    "<<EOF\n",
+    "`",
+  ];
+  const texts = Object.fromEntries(marks.map((mark, i) => [`${i}${mark}`, mark]));
+  const target = {
+    args: texts,
+    labels: texts,
+    extraHosts: { host: "${x}" },
+    dockerfileInline: "%{",
+    tags: marks,
+  };
+  const plan = planOf(definitionFile({ groups: { all: ["app"] }, targets: { app: target } }));
+  assert.deepEqual(Object.fromEntries(plan.targets[0]!.args), texts);
+  assert.deepEqual(plan.targets[0]!.extraHosts, ["host=${x}"]);
+  for (const format of ["hcl", "json"] as const) {
+    const data = new TextEncoder().encode(ejectPlan(plan, format));
+    assert.equal(planOf({ name: `docker-bake.${format}`, data }).print(), plan.print(), format);
+  }
+  const script = ejectPlan(plan, "ts").replace(/^import .*\n/, "const defineBake = (config) => config;\n");
+  const loaded = (await import(`data:text/javascript,${encodeURIComponent(script)}`)) as {
+    default: BakeConfig;
+  };
+  assert.equal(planOf(definitionFile(loaded.default)).print(), plan.print(), "ts");
 });
 
 test("an ejected TypeScript file gives the same object", async () => {
