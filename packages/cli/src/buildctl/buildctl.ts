@@ -65,6 +65,11 @@ const commands: Command = {
           body: async () => (await import("./dump-llb.ts")).dumpLlbCommand,
         },
         {
+          name: "dump-metadata",
+          short: "dump the meta in human-readable format.",
+          body: async () => (await import("./dump-metadata.ts")).dumpMetadataCommand,
+        },
+        {
           name: "workers",
           short: "list workers",
           body: async () => (await import("./workers.ts")).workersCommand,
