@@ -17,7 +17,8 @@ async function main(): Promise<number> {
       process.stdout.write(helpText(program));
       return 0;
     case "run": {
-      const { runDaemon } = await import("./run-daemon.ts");
+      const { requireRoot, runDaemon } = await import("./run-daemon.ts");
+      requireRoot(process.geteuid?.() ?? 0);
       return await runDaemon(line.config);
     }
   }

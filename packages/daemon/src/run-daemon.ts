@@ -128,6 +128,15 @@ export async function runDaemon(config: DaemonConfig): Promise<number> {
   return 0;
 }
 
+/** @throws BuildError `failed_precondition` for a user who is root nowhere, in BuildKit's words. */
+export function requireRoot(euid: number): void {
+  if (euid === 0) return;
+  throw new BuildError(
+    "failed_precondition",
+    "rootless mode requires to be executed as the mapped root in a user namespace; you may use RootlessKit for setting up the namespace",
+  );
+}
+
 /**
  * One build's mishap (a full disk that shows in the background, say) must not end the builds of all others: what
  * nobody has caught is logged as the bug that it is, and the daemon goes on.
