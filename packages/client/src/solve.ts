@@ -51,6 +51,8 @@ export interface SolveOptions {
   readonly sourcePolicy?: MessageInitShape<typeof SolveRequestSchema>["SourcePolicy"];
   readonly sourcePolicySession?: string;
   readonly proxyNetwork?: boolean;
+  /** W3C's trace context of the caller, which the daemon's trace of the build joins; anything else is ignored. */
+  readonly traceParent?: string | undefined;
   readonly session?: SolveSession;
   readonly onStatus?: (status: SolveStatus) => void;
   readonly signal?: AbortSignal;
@@ -91,13 +93,20 @@ export async function solve(channel: Channel, opts: SolveOptions): Promise<Solve
   }
 }
 
+function isTraceParent(text: string | undefined): text is string {
+  return /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(text ?? "");
+}
+
 async function runSolve(
   channel: Channel,
   opts: SolveOptions & { readonly ref: string },
   build: AbortController,
 ): Promise<Record<string, string>> {
   const attrs = withCacheImports(opts);
-  const solving = channel.unary(Control.method.solve, solveRequest(opts, attrs), { signal: build.signal });
+  const solving = channel.unary(Control.method.solve, solveRequest(opts, attrs), {
+    signal: build.signal,
+    ...(isTraceParent(opts.traceParent) ? { metadata: { traceparent: opts.traceParent } } : {}),
+  });
   const failSolve = (error: unknown): never => {
     throw prefixed(cancellation(error, opts.signal) ?? fromRpc(error), "failed to solve");
   };

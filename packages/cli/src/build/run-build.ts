@@ -228,6 +228,7 @@ async function runOnNode(request: BuildRequest, build: NodeBuild): Promise<NodeO
       cacheExports: session.cacheExports,
       entitlements: solve.entitlements,
       internal: request.call !== undefined,
+      traceParent: env.TRACEPARENT,
       session,
       onStatus: build.onStatus,
       signal,

@@ -146,6 +146,7 @@ async function runBuild(ctx: CommandContext): Promise<number> {
           CacheImports: caches.imports.map(({ type, attrs: own }) => ({ Type: type, Attrs: { ...own } })),
           ...(definition === undefined ? {} : { Definition: definition }),
         }),
+      traceParent: ctx.terminal.env.TRACEPARENT,
       frontendAttrs: attrs,
       exporters: outputs.map(({ type, attrs: own }) => ({ type, attrs: own })),
       cacheImports: caches.imports,
