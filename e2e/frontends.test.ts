@@ -208,6 +208,7 @@ test("without grants every way to start a process refuses every privilege, in th
   const ways = [
     "definition",
     "lazy definition",
+    "definition in a file",
     "input of a frontend",
     "Dockerfile of a frontend",
     "container",
@@ -227,7 +228,7 @@ test("without grants every way to start a process refuses every privilege, in th
     }
   }
   assert.match(refused.get("option of a frontend × network.host") ?? "", /network\.host is not allowed/);
-  for (const way of ["definition", "lazy definition", "input of a frontend"]) {
+  for (const way of ["definition", "lazy definition", "definition in a file", "input of a frontend"]) {
     assert.match(refused.get(`${way} × network 9`) ?? "", /invalid network mode 9/, way);
     assert.match(refused.get(`${way} × security 2`) ?? "", /invalid security mode 2/, way);
     assert.match(refused.get(`${way} × security -1`) ?? "", /invalid security mode -1/, way);

@@ -5,7 +5,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { OpSchema } from "@kiln/api/pb";
 import { type FrontendClient, runFrontend } from "@kiln/client/frontend";
-import { type Definition, image, scratch } from "@kiln/llb";
+import { build, type Definition, encodeDefinition, image, scratch } from "@kiln/llb";
 import { type Digest, sha256 } from "@kiln/oci";
 
 type Privilege = "network.host" | "security.insecure" | "network 9" | "security 2" | "security -1" | "device";
@@ -60,6 +60,11 @@ const WAYS: Readonly<
   "lazy definition": async (client, privilege) => {
     const { ref } = await client.solve({ definition: privileged(EXEC_FIELDS[privilege]) });
     await ref?.readFile("/bin/true", { length: 1 });
+  },
+  "definition in a file": (client, privilege) => {
+    const data = encodeDefinition(privileged(EXEC_FIELDS[privilege]));
+    const file = scratch().file({ kind: "mkfile", path: "buildkit.llb.definition", mode: 0o644, data });
+    return client.solve({ definition: build(file).marshal({ platform }), evaluate: true });
   },
   "input of a frontend": (client, privilege) =>
     client.solve({
