@@ -332,6 +332,8 @@ export class CacheManager implements RefManager, RefOwner {
     };
     if (state.cachePolicy === "retain") {
       const equal = records.add(id, { ...next, equalMutable: record.id });
+      // It was written or compared with its source just now: collection is to keep what builds come back to.
+      records.touch(record);
       this.#scheduleSync();
       return new ImmutableHandle(this, equal, false);
     }
