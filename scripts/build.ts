@@ -87,6 +87,21 @@ const leanDescriptors: Plugin = {
   },
 };
 
+/** Koffi's native part alone, where it fits; see `loadKoffi` of the package `sys`. */
+const nativeKoffi: Plugin = {
+  name: "native-koffi",
+  setup({ onLoad, onResolve }) {
+    onResolve({ filter: /^koffi$/ }, ({ path, namespace }) =>
+      namespace === "koffi" ? { path, external: true } : { path, namespace: "koffi" },
+    );
+    onLoad({ filter: /.*/, namespace: "koffi" }, () => ({
+      contents: `const { platform, arch } = process;
+        const name = "@koromix/koffi-" + platform + "-" + arch + "/" + platform + "_" + arch + "/koffi.node";
+        try { module.exports = require(name); } catch { module.exports = require("koffi"); }`,
+    }));
+  },
+};
+
 /**
  * What the sources import when it's needed becomes a bundle of its own; in one bundle esbuild would keep all that it
  * shares with the rest apart, too, and leave nothing out. The modules may hold no state.
@@ -130,13 +145,13 @@ async function bundleInto(
     format: "cjs",
     target: "node24",
     logLevel: "warning",
-    external: ["koffi", "node:*"],
+    external: ["node:*"],
     define: { "import.meta.url": "__importMeta.url" },
     banner: { js: BANNER },
     minifyWhitespace: true,
     minifySyntax: true,
     supported: { using: true, "dynamic-import": false },
-    plugins: [leanDescriptors, ...plugins],
+    plugins: [leanDescriptors, nativeKoffi, ...plugins],
   });
   for (const name of entryPoints.keys()) makeLazy(join(outdir, `${name}.cjs`));
 }

@@ -80,7 +80,7 @@ let libc: Libc | undefined;
 
 function open(): Libc {
   if (libc) return libc;
-  const koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
+  const koffi = loadKoffi();
   const library = koffi.load(null);
   libc = {
     functions: new Map(),
@@ -88,6 +88,20 @@ function open(): Libc {
     load: (text) => library.func(text) as unknown as NativeFunction,
   };
   return libc;
+}
+
+/**
+ * Koffi's native part alone: what its main module adds is deprecated, and takes ten times as long to load. Where that
+ * part doesn't fit, as with musl, the main module finds the one that does.
+ */
+function loadKoffi(): typeof import("koffi") {
+  const require = createRequire(import.meta.url);
+  const { platform, arch } = process;
+  try {
+    return require(`@koromix/koffi-${platform}-${arch}/${platform}_${arch}/koffi.node`);
+  } catch {
+    return require("koffi");
+  }
 }
 
 function functionOf(name: string, declaration: string): NativeFunction {
