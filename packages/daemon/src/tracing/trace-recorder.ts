@@ -6,9 +6,10 @@ import type { RecordedSpan, SpanSink } from "./recorded-span.ts";
 const IDLE_MS = 60_000;
 const GC_INTERVAL_MS = 60_000;
 /** What clients and steps send is kept in memory, so it is bounded; further spans are left out. */
-const MAX_SPANS_PER_TRACE = 20_000;
-const MAX_BYTES_PER_TRACE = 16 << 20;
-const MAX_BYTES = 64 << 20;
+const MAX_TRACES = 1_000;
+const MAX_SPANS_PER_TRACE = 10_000;
+const MAX_BYTES_PER_TRACE = 4 << 20;
+const MAX_BYTES = 16 << 20;
 
 interface Trace {
   readonly spans: RecordedSpan[];
@@ -38,7 +39,11 @@ export class TraceRecorder implements SpanSink, Disposable {
 
   add(spans: readonly RecordedSpan[]): void {
     for (const recorded of spans) {
-      const trace = this.#traceOf(Buffer.from(recorded.span.traceId).toString("hex"));
+      const id = Buffer.from(recorded.span.traceId).toString("hex");
+      if (!this.#traces.has(id) && this.#traces.size >= MAX_TRACES)
+        this.#drop((other) => other.listeners === 0);
+      if (!this.#traces.has(id) && this.#traces.size >= MAX_TRACES) continue;
+      const trace = this.#traceOf(id);
       const bytes = toBinary(SpanSchema, recorded.span).length;
       if (trace.spans.length >= MAX_SPANS_PER_TRACE || trace.bytes + bytes > MAX_BYTES_PER_TRACE) continue;
       if (this.#bytes + bytes > MAX_BYTES) this.#drop((other) => other.listeners === 0 && other !== trace);
