@@ -123,7 +123,14 @@ function listTargets(format: "table" | "json", config: Config): string {
 const TAB = 8;
 
 /** As Go's tabwriter with tabs of 8: each cell but a line's last is filled with tabs to its column's width. */
-function tabulate(rows: readonly (readonly string[])[]): string {
+function tabulate(table: readonly (readonly string[])[]): string {
+  // Line ends and tabs within cells end lines and cells, too.
+  const rows = table.flatMap((cells) =>
+    cells
+      .join("\t")
+      .split("\n")
+      .map((line) => line.split("\t")),
+  );
   const lines: string[] = rows.map(() => "");
   const widthFrom = (row: number, column: number): number => {
     let first = row;
@@ -132,7 +139,7 @@ function tabulate(rows: readonly (readonly string[])[]): string {
     while (last < rows.length - 1 && rows[last + 1]!.length - 1 > column) last++;
     const widths = rows.slice(first, last + 1).map((cells) => [...(cells[column] ?? "")].length);
     const widest = Math.max(...widths) + 1;
-    return widest === 1 ? 0 : Math.ceil(widest / TAB) * TAB;
+    return Math.ceil(widest / TAB) * TAB;
   };
   for (const [i, cells] of rows.entries()) {
     for (const [column, cell] of cells.entries()) {

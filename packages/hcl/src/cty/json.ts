@@ -287,6 +287,13 @@ class JsonReader {
     const rest = this.#text.slice(this.#at);
     if (["true", "false", "null"].some((word) => word.startsWith(rest)))
       throw new JsonError("unexpected EOF");
+    const begun = ["true", "false", "null"].find((word) => word.startsWith(rest.charAt(0)));
+    if (begun !== undefined) {
+      let same = 1;
+      while (rest[same] === begun[same]) same++;
+      this.#at += same;
+      throw this.#invalid(`in literal ${begun} (expecting '${begun.charAt(same)}')`);
+    }
     const number = /-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
     number.lastIndex = this.#at;
     const match = number.exec(this.#text);
