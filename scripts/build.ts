@@ -5,6 +5,7 @@
  * most has a body of its own. Each source file named `*-worker.ts` or `*-zygote.ts` becomes a file beside them, where
  * `entryPath` of the package `sys` finds it.
  */
+import { createHash } from "node:crypto";
 import {
   chmodSync,
   existsSync,
@@ -182,7 +183,7 @@ async function bundle(): Promise<void> {
   for (const [name, source] of Object.entries(PROGRAMS)) {
     for (const file of new Set([source.all, ...Object.values(source.commands ?? {})]))
       makeBody(join(fresh, `${bodyName(file)}.body.cjs`));
-    await bundleStart(join(fresh, `${name}.cjs`), source);
+    await bundleStart(fresh, name, source);
   }
   // programs that run keep their files until the new ones are there
   const old = `${dist}.old`;
@@ -192,18 +193,24 @@ async function bundle(): Promise<void> {
   rmSync(old, { recursive: true, force: true });
 }
 
+function digestOf(file: string): string {
+  return createHash("sha256").update(readFileSync(file)).digest("hex").slice(0, 16);
+}
+
 /** Makes a bundle the function that `start-program.ts` calls. */
 function makeBody(file: string): void {
   const text = readFileSync(file, "utf8");
   writeFileSync(file, `(function({exports,require,module,__filename,__dirname}){${text}\n})`);
 }
 
-async function bundleStart(outfile: string, source: ProgramSource): Promise<void> {
+async function bundleStart(outdir: string, program: string, source: ProgramSource): Promise<void> {
   const commands = Object.entries(source.commands ?? {}).map(([name, file]) => [name, bodyName(file)]);
+  const bodies = [bodyName(source.all), ...commands.map(([, body]) => body)];
+  const digests = bodies.map((body) => [body, digestOf(join(outdir, `${body}.body.cjs`))]);
   await build({
     absWorkingDir: root,
     entryPoints: ["scripts/start-program.ts"],
-    outfile,
+    outfile: join(outdir, `${program}.cjs`),
     bundle: true,
     platform: "node",
     format: "cjs",
@@ -212,6 +219,7 @@ async function bundleStart(outfile: string, source: ProgramSource): Promise<void
     define: {
       BODIES: JSON.stringify({ all: bodyName(source.all), commands: Object.fromEntries(commands) }),
       VERSION_TEXT: JSON.stringify(source.version ?? ""),
+      DIGESTS: JSON.stringify(Object.fromEntries(digests)),
       IS_SHORT: String(source.isDaemon !== true),
     },
     minifyWhitespace: true,

@@ -9,6 +9,8 @@ import { Script } from "node:vm";
 
 /** A program's body: by the command that is asked for, or the one for all others. Replaced by the build. */
 declare const BODIES: { readonly all: string; readonly commands: Readonly<Record<string, string>> };
+/** Digest of each body, by its name: V8 looks only at a source's length. Replaced by the build. */
+declare const DIGESTS: Readonly<Record<string, string>>;
 /** What `--version` prints; empty when the body does it. Replaced by the build. */
 declare const VERSION_TEXT: string;
 
@@ -54,7 +56,7 @@ function runBody(name: string): void {
   const file = join(__dirname, `${name}.body.cjs`);
   // Bundles are ASCII.
   const source = readFileSync(file, "latin1");
-  const cacheFile = `${file}.cache`;
+  const cacheFile = join(__dirname, `${name}.${DIGESTS[name]}.cache`);
   const cachedData = readCache(cacheFile);
   const script = new Script(source, {
     filename: file,
