@@ -1,6 +1,13 @@
 import { BuildError, errorMessage, isBuildError, isCanceled, sleep } from "@kiln/base";
 import type { RegistryHost } from "./hosts.ts";
-import { httpStatusOf, isTransient, isTransientStatus, unexpectedStatus, withStatus } from "./http-error.ts";
+import {
+  httpStatusOf,
+  isTransient,
+  isTransientStatus,
+  retryAfterMs,
+  unexpectedStatus,
+  withStatus,
+} from "./http-error.ts";
 import { type HttpResponse, printableUrl, type RequestBody } from "./http-transport.ts";
 import { readBody } from "./read-body.ts";
 import type { RegistryLimits } from "./registry.ts";
@@ -121,14 +128,6 @@ function targetUrl(request: HostRequest): URL {
   const url = new URL(`${scheme}://${host}${path}/${request.target}`);
   if (isProxy) url.searchParams.append("ns", request.namespace);
   return url;
-}
-
-/** What a server's Retry-After says, seconds or a date; undefined when absent or malformed. */
-export function retryAfterMs(response: HttpResponse): number | undefined {
-  const value = response.headers["retry-after"];
-  if (value === undefined) return undefined;
-  const ms = /^\d{1,9}$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
-  return Number.isFinite(ms) && ms >= 0 ? ms : undefined;
 }
 
 /**

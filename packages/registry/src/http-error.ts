@@ -71,6 +71,16 @@ export function isTransient(error: unknown): boolean {
   return isBuildError(error, "unavailable") || isBuildError(error, "deadline_exceeded");
 }
 
+/** What a server's Retry-After says, seconds or a date; undefined when absent or malformed. */
+export function retryAfterMs(response: {
+  readonly headers: Readonly<Record<string, string | undefined>>;
+}): number | undefined {
+  const value = response.headers["retry-after"];
+  if (value === undefined) return undefined;
+  const ms = /^\d{1,9}$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
+  return Number.isFinite(ms) && ms >= 0 ? ms : undefined;
+}
+
 /** Statuses after which the same request may succeed. */
 export function isTransientStatus(status: number): boolean {
   return status === 408 || status === 429 || (status >= 500 && status !== 501 && status !== 505);

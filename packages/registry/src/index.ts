@@ -14,9 +14,8 @@ export {
   type TokenRequest,
 } from "./authenticator.ts";
 export { type BlobSource, mountCandidates, type PushOptions, type PushOutcome } from "./blob-upload.ts";
-export { retryAfterMs } from "./host-request.ts";
 export type { RegistryHostConfig, RegistryHostsConfig } from "./hosts.ts";
-export { httpStatusOf, isTransient, isTransientStatus } from "./http-error.ts";
+export { httpStatusOf, isTransient, isTransientStatus, retryAfterMs } from "./http-error.ts";
 export {
   type HttpRequest,
   type HttpResponse,

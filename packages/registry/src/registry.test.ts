@@ -82,6 +82,36 @@ test("Basic, token by GET, by POST, identity tokens; credentials come late and o
   }
 });
 
+test("a token server that is busy, breaks or stalls is asked again, within a bound", async () => {
+  for (const secret of [
+    { username: "u", secret: "p" },
+    { username: "", secret: "r" },
+  ]) {
+    const auth = { kind: "token", username: "u", password: "p", refreshToken: "r" } as const;
+    await using registry = await TestRegistry.start({ auth });
+    using registries = new Registries({ limits });
+    image(registry, "a", randomBytes(10), "v1");
+    const client = registries.client(fixedCredentials({ [registry.host]: secret }));
+    const ref = parseReference(`${registry.host}/a:v1`);
+    const match = ({ path }: { path: string }): boolean => path === "/token";
+    registry.faults.push(
+      { match, times: 1, action: { kind: "status", status: 429, headers: { "retry-after": "0" } } },
+      { match, times: 1, action: { kind: "reset" } },
+    );
+    await client.resolve(ref);
+    assert.ok(registry.faults.every((fault) => fault.times === 0));
+    registry.faults.push({ match, times: 999, action: { kind: "status", status: 503 } });
+    const fresh = new Registries({ limits });
+    try {
+      const other = fresh.client(fixedCredentials({ [registry.host]: secret }));
+      await assert.rejects(other.resolve(ref), /failed to authorize.*503/s);
+      assert.ok(registry.seen("GET", /token/).length + registry.seen("POST", /token/).length < 40);
+    } finally {
+      fresh[Symbol.dispose]();
+    }
+  }
+});
+
 test("no access: the text that people know", async () => {
   await using registry = await TestRegistry.start({ auth: { kind: "token", denied: ["secret"] } });
   using registries = new Registries({ limits });

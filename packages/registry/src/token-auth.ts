@@ -1,11 +1,22 @@
-import { BuildError, errorMessage, isBuildError, isCanceled } from "@kiln/base";
+import { BuildError, errorMessage, isBuildError, isCanceled, sleep } from "@kiln/base";
 import type { Authenticator, Credentials, Token, TokenRequest } from "./authenticator.ts";
-import { httpStatusOf, unexpectedStatus, unexpectedTokenStatus } from "./http-error.ts";
-import { type HttpResponse, type HttpTransport, printableUrl } from "./http-transport.ts";
+import {
+  httpStatusOf,
+  isTransient,
+  isTransientStatus,
+  retryAfterMs,
+  unexpectedStatus,
+  unexpectedTokenStatus,
+} from "./http-error.ts";
+import { type HttpRequest, type HttpResponse, type HttpTransport, printableUrl } from "./http-transport.ts";
 import { readBody } from "./read-body.ts";
 
 const CLIENT_ID = "buildkit-client";
 const DEFAULT_EXPIRES_S = 60;
+const TOKEN_ATTEMPTS = 3;
+const TOKEN_RETRY_DELAY_MS = 200;
+/** Longest pause that a token server's Retry-After can cause. */
+const MAX_TOKEN_WAIT_MS = 10_000;
 const MAX_TOKEN_RESPONSE_BYTES = 1024 * 1024;
 const MAX_CHALLENGE_CHARS = 16 * 1024;
 
@@ -174,7 +185,7 @@ async function fetchToken(
   if (credentials) refusePlainRealm(url, ctx);
   if (request.service !== "") url.searchParams.append("service", request.service);
   for (const scope of request.scopes) url.searchParams.append("scope", scope);
-  const response = await ctx.transport.request({
+  const response = await askPatiently(ctx, {
     method: "GET",
     url,
     headers: {
@@ -207,7 +218,7 @@ async function fetchOAuthToken(
     form.set("password", credentials.secret);
   }
   const body = Buffer.from(form.toString());
-  const response = await ctx.transport.request({
+  const response = await askPatiently(ctx, {
     method: "POST",
     url,
     headers: {
@@ -218,6 +229,25 @@ async function fetchOAuthToken(
     signal: ctx.signal,
   });
   return tokenFrom(response, "POST", url, false);
+}
+
+/**
+ * Asks a token server again after 408, 429, 5xx and broken connections. What asks for the token may have little patience
+ * of its own.
+ */
+async function askPatiently(ctx: AuthContext, request: HttpRequest): Promise<HttpResponse> {
+  for (let attempt = 1; ; attempt++) {
+    let waitMs = TOKEN_RETRY_DELAY_MS * 2 ** (attempt - 1);
+    try {
+      const response = await ctx.transport.request(request);
+      if (attempt >= TOKEN_ATTEMPTS || !isTransientStatus(response.status)) return response;
+      waitMs = retryAfterMs(response) ?? waitMs;
+      response.body.destroy();
+    } catch (error) {
+      if (attempt >= TOKEN_ATTEMPTS || isCanceled(error) || !isTransient(error)) throw error;
+    }
+    await sleep(Math.min(waitMs, MAX_TOKEN_WAIT_MS), ctx.signal);
+  }
 }
 
 /** A password isn't sent in the clear to a realm that an encrypted registry names. */

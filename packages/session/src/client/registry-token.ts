@@ -1,6 +1,6 @@
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
-import { BuildError, errorMessage } from "@kiln/base";
+import { BuildError, errorMessage, isBuildError, sleep } from "@kiln/base";
 
 /** How to trust a host. */
 export interface HostTls {
@@ -44,8 +44,10 @@ export class TokenStatusError extends BuildError {
 
 /** Largest answer of a token server. */
 const maxResponseBytes = 1 << 20;
-/** Longest time for one request. */
+/** Longest time for a token, with all attempts. */
 const timeoutMs = 60_000;
+const maxAttempts = 3;
+const retryDelayMs = 300;
 
 /** Fetches a token by GET, with basic authentication when there is a secret. */
 export async function fetchTokenByGet(ask: TokenRequest): Promise<Token> {
@@ -94,17 +96,36 @@ interface Sent {
   readonly ask: TokenRequest;
 }
 
-function send(url: URL, sent: Sent): Promise<string> {
+/** Asks again after 408, 429, 5xx and broken connections, as long as the time for all of it lasts. */
+async function send(url: URL, sent: Sent): Promise<string> {
+  const { signal } = sent.ask;
+  const limit = AbortSignal.timeout(timeoutMs);
+  const both = signal ? AbortSignal.any([signal, limit]) : limit;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await sendOnce(url, sent, both);
+    } catch (error) {
+      if (attempt >= maxAttempts || both.aborted || !mayPass(error)) throw error;
+    }
+    await sleep(retryDelayMs * 2 ** (attempt - 1), both);
+  }
+}
+
+function mayPass(error: unknown): boolean {
+  if (!(error instanceof TokenStatusError)) return isBuildError(error, "unavailable");
+  return error.status === 408 || error.status === 429 || (error.status >= 500 && error.status !== 501);
+}
+
+function sendOnce(url: URL, sent: Sent, signal: AbortSignal): Promise<string> {
   const { method, headers, body, ask } = sent;
   const { tls } = ask;
-  const limit = AbortSignal.timeout(timeoutMs);
   const options = {
     method,
     headers: {
       ...headers,
       ...(body === undefined ? {} : { "content-length": String(Buffer.byteLength(body)) }),
     },
-    signal: ask.signal ? AbortSignal.any([ask.signal, limit]) : limit,
+    signal,
     ...(url.protocol === "https:" && tls
       ? {
           rejectUnauthorized: !tls.insecure,
