@@ -73,7 +73,7 @@ export function isTransient(error: unknown): boolean {
 
 /** What a server's Retry-After says, seconds or a date; undefined when absent or malformed. */
 export function retryAfterMs(response: {
-  readonly headers: Readonly<Record<string, string | undefined>>;
+  readonly headers: { readonly "retry-after"?: string | undefined };
 }): number | undefined {
   const value = response.headers["retry-after"];
   if (value === undefined) return undefined;
