@@ -300,7 +300,8 @@ function warnWithoutOutput(
     .filter(({ outputs, call, linked }) => outputs.length === 0 && call === undefined && !linked)
     .map(({ name }) => name);
   if (names.length === 0) return;
+  const which = names.length === 1 && names[0] === "default" ? "" : `for ${names.join(", ")} target(s) `;
   printer.warn(
-    `No output specified for ${names.join(", ")} target(s) with ${builder.driver} driver. Build result will only remain in the build cache. To push result image into registry use --push or to load image into docker use --load`,
+    `No output specified ${which}with ${builder.driver} driver. Build result will only remain in the build cache. To push result image into registry use --push or to load image into docker use --load`,
   );
 }

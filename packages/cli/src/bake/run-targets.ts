@@ -44,11 +44,18 @@ export interface TargetResults {
 export async function runTargets(
   requests: readonly BuildRequest[],
   environment: TargetsEnvironment,
+  builds: Builds = { resolve: nodesOf, run: runBuild },
 ): Promise<TargetResults> {
   checkLimit(requests.length, environment.jobs);
-  const states = await planTargets(requests, environment);
+  const states = await planTargets(requests, environment, builds);
   await using sharedDirs = new SharedDirs(requests);
-  return await new TargetsRun(states, environment, sharedDirs).all();
+  return await new TargetsRun(states, environment, { sharedDirs, builds }).all();
+}
+
+/** How one target's nodes are found, and how it is built. */
+export interface Builds {
+  readonly resolve: typeof nodesOf;
+  readonly run: typeof runBuild;
 }
 
 /** A target on one node. */
@@ -72,11 +79,12 @@ interface TargetState {
 async function planTargets(
   requests: readonly BuildRequest[],
   environment: TargetsEnvironment,
+  builds: Builds,
 ): Promise<Map<string, TargetState>> {
   const byPlatforms = new Map<string, Promise<ResolvedNode[]>>();
   const resolve = (request: BuildRequest): Promise<ResolvedNode[]> => {
     const key = request.platforms.join(",");
-    const known = byPlatforms.get(key) ?? nodesOf(request, environment);
+    const known = byPlatforms.get(key) ?? builds.resolve(request, environment);
     byPlatforms.set(key, known);
     return known;
   };
@@ -127,6 +135,7 @@ function linksOf(request: BuildRequest): Map<string, string> {
 class TargetsRun {
   readonly #environment: TargetsEnvironment;
   readonly #sharedDirs: SharedDirs;
+  readonly #builds: Builds;
   readonly #states: ReadonlyMap<string, TargetState>;
   readonly #slots: Semaphore;
   readonly #stop = new AbortController();
@@ -139,11 +148,12 @@ class TargetsRun {
   constructor(
     states: ReadonlyMap<string, TargetState>,
     environment: TargetsEnvironment,
-    sharedDirs: SharedDirs,
+    { sharedDirs, builds }: { readonly sharedDirs: SharedDirs; readonly builds: Builds },
   ) {
     const { parallel } = environment.jobs;
     this.#environment = environment;
     this.#sharedDirs = sharedDirs;
+    this.#builds = builds;
     this.#slots = new Semaphore(parallel);
     this.#isUnlimited = parallel === 0 || parallel >= states.size;
     this.#signal = AbortSignal.any([environment.signal, this.#stop.signal]);
@@ -184,7 +194,7 @@ class TargetsRun {
     // What a target waits for isn't work: it takes its slot when its inputs are there.
     const contexts = await this.#contexts(state);
     using slot = await this.#slots.acquire(this.#signal);
-    return await runBuild(
+    return await this.#builds.run(
       request,
       {
         ...this.#environment,
