@@ -85,7 +85,8 @@ function writeCache(file: string, script: Script): void {
   const temporary = `${file}.${process.pid}.tmp`;
   if (IS_SHORT) setOptimising(false);
   try {
-    writeFileSync(temporary, script.createCachedData(), { mode: 0o644 });
+    // V8 trusts what it reads: all of the file has to be on the disk before it has its name.
+    writeFileSync(temporary, script.createCachedData(), { mode: 0o644, flush: true });
     renameSync(temporary, file);
   } catch {
     try {
