@@ -1,4 +1,5 @@
 /** `kiln create`. */
+import { existsSync } from "node:fs";
 import { BuildError, errorMessage } from "@kiln/base";
 import {
   type BuilderRegistry,
@@ -73,8 +74,7 @@ async function leave(registry: BuilderRegistry, flags: FlagValues): Promise<void
   if (node === "") throw usageError("leave requires node name");
   await registry.store.locked(() => {
     const group = registry.store.find(name);
-    if (!group)
-      throw new BuildError("not_found", `failed to find instance ${JSON.stringify(name)} for leave`);
+    if (!group) throw noBuilderFor("leave", name);
     const left = leaveNode(group, node);
     registry.store.config.remove(`refs/${group.name}/${node}`);
     registry.store.save(left);
@@ -96,6 +96,7 @@ function readChange(ctx: CommandContext, registry: BuilderRegistry): Change {
   }
   if (flags.bool("append") && name === "") throw usageError("append requires a builder name");
   const known = name === "" ? undefined : registry.store.find(name);
+  if (flags.bool("append") && !known) throw noBuilderFor("append", name);
   const host = terminal.env.BUILDKIT_HOST ?? "";
   const [argument = ""] = ctx.args;
   const fallback = argument === "" && host !== "" ? "remote" : "docker-container";
@@ -114,6 +115,11 @@ function readChange(ctx: CommandContext, registry: BuilderRegistry): Change {
   if (endpoint === "") throw usageError("no remote endpoint provided");
   validateRemoteEndpoint(endpoint);
   const configFile = flags.string("buildkitd-config");
+  if (configFile !== "" && !existsSync(configFile)) {
+    throw usageError(
+      `buildkit configuration file not found: ${configFile}: stat ${configFile}: no such file or directory`,
+    );
+  }
   if (configFile !== "" || registry.store.config.read("buildkitd.default.toml") !== undefined) {
     throw new BuildError("invalid_argument", "setting config file is not supported for remote driver");
   }
@@ -124,6 +130,10 @@ function readChange(ctx: CommandContext, registry: BuilderRegistry): Change {
     driverOpts: readDriverOpts(flags.list("driver-opt")),
     daemonFlags: daemonFlags === "" ? null : shellWords(daemonFlags),
   };
+}
+
+function noBuilderFor(what: string, name: string): BuildError {
+  return new BuildError("not_found", `failed to find instance ${JSON.stringify(name)} for ${what}`);
 }
 
 function readDriverOpts(values: readonly string[]): Record<string, string> | null {
@@ -145,9 +155,7 @@ async function save(ctx: CommandContext, registry: BuilderRegistry, change: Chan
     throw usageError(`instance name ${JSON.stringify(name)} already exists as context builder`);
   }
   const known = store.find(name);
-  if (!known && flags.bool("append")) {
-    throw new BuildError("not_found", `failed to find instance ${JSON.stringify(name)} for append`);
-  }
+  if (!known && flags.bool("append")) throw noBuilderFor("append", name);
   if (known && flags.string("node") === "" && !flags.bool("append")) {
     throw usageError(
       `existing instance for ${JSON.stringify(name)} but no append mode, specify the node name to make changes for existing instances`,
