@@ -14,7 +14,7 @@ after(async () => {
 });
 
 test("killed at random moments of builds, exports, pulls and prunes, the daemon comes back whole", async () => {
-  const rounds = await chaos(bed, { rounds: 3, seed: 7 });
-  assert.equal(rounds.length, 3);
+  const rounds = await chaos(bed, { rounds: 2, seed: 7 });
+  assert.equal(rounds.length, 2);
   assert.doesNotMatch(bed.daemon().log(), /msg=uncaught|was damaged/);
 });

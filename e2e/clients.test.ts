@@ -130,6 +130,10 @@ test("a client that is killed while it sends its context, builds or receives, le
   await bed.build([bed.context("simple", { Dockerfile: SIMPLE })]);
   await eventually("no temporary file", () => readdirSync(join(bed.daemon().root, "tmp")).length === 0);
   await bed.build(["--output", `type=tar,dest=${out}`, big]);
+  assert.deepEqual(
+    readdirSync(bed.folder).filter((name) => name.startsWith("received.tar")),
+    ["received.tar"],
+  );
 });
 
 test("a client that stops reading holds nobody up, and the daemon stays small", async () => {

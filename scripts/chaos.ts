@@ -1,6 +1,6 @@
 /**
  * `make chaos`: kills the daemon at random moments of a heavy load, again and again, and looks
- * whether anything is left, broken or lost. `e2e/chaos.test.ts` does the same for three rounds.
+ * whether anything is left, broken or lost. `e2e/chaos.test.ts` does the same for two rounds.
  */
 import { CHAOS_SETTINGS, chaos } from "../e2e/support/chaos.ts";
 import { killRunning } from "../e2e/support/run.ts";

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -200,6 +201,17 @@ test("a file appears when it's complete; an aborted one leaves nothing", async (
   await aborted.write(new Uint8Array([1]));
   await aborted.abort(new Error("x"));
   assert.deepEqual(readdirSync(dir), ["a"]);
+  const { pid } = spawnSync("true");
+  for (const name of [
+    `b.tar.tmp-${pid}-0123456789ab`,
+    `b.tar.tmp-${process.pid}-0123456789ab`,
+    "b.tar.tmp-mine",
+  ]) {
+    writeFileSync(join(dir, name), "");
+  }
+  await (await openFileSink(join(dir, "b.tar"))).close();
+  const left = ["a", "b.tar", `b.tar.tmp-${process.pid}-0123456789ab`, "b.tar.tmp-mine"];
+  assert.deepEqual(readdirSync(dir).sort(), left.sort(), "what a process that was killed left has gone");
 });
 
 test("a local cache that isn't there is a warning, not an error", async () => {

@@ -1,20 +1,22 @@
 /** Where exported archives go on this machine. */
 import { once } from "node:events";
-import { lstatSync, mkdirSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { BuildError, codeOfNodeError, errorMessage } from "@kiln/base";
 import { randomHex } from "@kiln/formats";
 import type { FileSink } from "@kiln/session/client";
 
 /**
- * Writes a file that appears when it's complete: until then its bytes lie beside it under another name. What exists
- * and is no regular file (a device, a pipe) is written directly.
+ * Writes a file that appears when it's complete: until then its bytes lie beside it under another name, which goes with
+ * the next export to the same file when this process is killed. What exists and is no regular file (a device, a pipe) is
+ * written directly.
  */
 export async function openFileSink(path: string): Promise<FileSink> {
   mkdirSync(dirname(path), { recursive: true });
   const isDirect = isSpecial(path);
-  const target = isDirect ? path : `${path}.tmp-${randomHex(6)}`;
+  if (!isDirect) removeLeftovers(path);
+  const target = isDirect ? path : `${path}.tmp-${process.pid}-${randomHex(6)}`;
   let file: FileHandle;
   try {
     file = await open(target, "w", 0o666);
@@ -55,6 +57,25 @@ export function streamSink(stream: NodeJS.WritableStream): FileSink {
     close: async () => undefined,
     abort: async () => undefined,
   };
+}
+
+/** Removes what processes that are gone have begun to write in place of `path`. */
+function removeLeftovers(path: string): void {
+  const dir = dirname(path);
+  const prefix = `${basename(path)}.tmp-`;
+  for (const name of readdirSync(dir)) {
+    const pid = name.startsWith(prefix) && /^(\d{1,9})-[0-9a-f]{12}$/.exec(name.slice(prefix.length))?.[1];
+    if (pid && !isAlive(Number(pid))) rmSync(join(dir, name), { force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ESRCH";
+  }
 }
 
 function isSpecial(path: string): boolean {
