@@ -30,7 +30,8 @@ export async function confirm(ctx: CommandContext, question: string): Promise<bo
   );
 }
 
-async function readLine(stdin: AsyncIterable<string | Buffer>): Promise<string> {
+/** The first line of the input; what comes without a line end counts when the input ends. */
+export async function readLine(stdin: AsyncIterable<string | Buffer>): Promise<string> {
   let answer = "";
   for await (const chunk of stdin) {
     answer += chunk.toString();

@@ -1,6 +1,7 @@
 import type { EntitlementPrompt } from "@kiln/bake";
-import { BuildError } from "@kiln/base";
+import { BuildError, withSignal } from "@kiln/base";
 import type { CommandContext } from "../command/command.ts";
+import { readLine } from "../prompt.ts";
 
 /**
  * Tells which permissions a definition wants, and asks for them on a terminal. @throws BuildError when they aren't
@@ -30,13 +31,16 @@ export async function askForEntitlements(ctx: CommandContext, prompt: Entitlemen
   if (required.length === 0) return;
   if (!isTerminal) throw new BuildError("permission_denied", "additional privileges requested");
   terminal.stderr.write("Do you want to grant requested privileges and continue? [y/N] ");
-  let answer = "";
-  for await (const chunk of terminal.stdin) {
-    answer += chunk.toString();
-    if (answer.includes("\n")) break;
-  }
-  if (!/^[yY]\s*$/.test(answer.split("\n")[0] as string)) {
-    throw new BuildError("permission_denied", "additional privileges requested");
+  if (!(await isGranted(ctx))) throw new BuildError("permission_denied", "additional privileges requested");
+}
+
+/** Reads the answer; Ctrl-C is a no. */
+async function isGranted({ terminal, signal }: CommandContext): Promise<boolean> {
+  try {
+    return /^[yY]\s*$/.test(await withSignal(readLine(terminal.stdin), signal));
+  } catch (error) {
+    if (signal.aborted) return false;
+    throw error;
   }
 }
 
