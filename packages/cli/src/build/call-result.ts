@@ -91,12 +91,6 @@ function failureOf(result: LintResult, dockerfile: string): BuildError | undefin
   return new BuildError("unknown", `${buildError.message}\n${place}`);
 }
 
-function buildFailure(result: LintResult, dockerfile: string): BuildError | undefined {
-  if (!result.buildError) return undefined;
-  const { message, location } = result.buildError;
-  return new BuildError("unknown", `${message}\n${excerptOf(result, location, dockerfile)}`);
-}
-
 function parseAnswer(json: string): unknown {
   try {
     return JSON.parse(json);
