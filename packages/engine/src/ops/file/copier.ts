@@ -61,12 +61,17 @@ interface PatternState {
 interface ParentState extends PatternState {
   /** A directory that was there gets the source's metadata; not so the one that was asked for. */
   readonly overwriteMeta: boolean;
+  /** The target's directory was made just now: nothing is in the way there, and what is made there is ours. */
+  readonly isFresh: boolean;
 }
 
 const S_IFMT = 0o170000n;
 const S_IFREG = 0o100000n;
 const S_IFDIR = 0o040000n;
 const S_IFLNK = 0o120000n;
+const S_ISGID = 0o2000n;
+/** Bits that a change of owner may clear. */
+const SET_ID_BITS = 0o6000;
 
 /**
  * Copies one tree into another with everything files have (`cp -a`): modes, owners, times, extended
@@ -79,6 +84,10 @@ export class TreeCopier {
   readonly #exclude: PatternMatcher | undefined;
   /** First copy of each file with more than one name. */
   readonly #links = new Map<string, string>();
+  /** Whether files can share their contents on this file system; unknown before the first one. */
+  #canClone: boolean | undefined;
+  readonly #uid = process.geteuid?.() ?? -1;
+  readonly #gid = process.getegid?.() ?? -1;
   /** Directories on the way that are made when something in them is copied. */
   readonly #pending: PendingDir[] = [];
 
@@ -92,17 +101,18 @@ export class TreeCopier {
 
   /** Copies `source` to exactly `target`; the directory of `target` exists. */
   copy(source: string, target: string): void {
-    this.#copy(source, "", target, { include: undefined, exclude: undefined, overwriteMeta: false });
+    const top = { include: undefined, exclude: undefined, overwriteMeta: false, isFresh: false };
+    this.#copy(source, "", target, top);
   }
 
   #copy(source: string, relative: string, target: string, parent: ParentState): void {
-    const { overwriteMeta } = parent;
+    const { overwriteMeta, isFresh } = parent;
     const match = this.#match(relative, parent);
     if (match.skip) return;
     const stat = lstatSync(fsPath(source), { bigint: true });
     const isDir = (stat.mode & S_IFMT) === S_IFDIR;
     if (!match.wanted && !isDir) return;
-    const before = lstatSync(fsPath(target), { bigint: true, throwIfNoEntry: false });
+    const before = isFresh ? undefined : lstatSync(fsPath(target), { bigint: true, throwIfNoEntry: false });
     if (match.wanted) {
       const bothDirs = isDir && before?.isDirectory() === true;
       if (this.#traits.alwaysReplace && before !== undefined && !bothDirs) {
@@ -111,9 +121,11 @@ export class TreeCopier {
       this.#makePending();
     }
     if (!isDir) {
-      clearForFile(target);
+      if (!isFresh) clearForFile(target);
       this.#copyLeaf(source, target, stat);
-      this.#copyMeta(source, target, stat);
+      const isCopy = (stat.mode & S_IFMT) === S_IFREG && stat.nlink === 1n;
+      if (isFresh && isCopy) this.#copyMetaOfNewFile(source, target, stat);
+      else this.#copyMeta(source, target, stat);
       return;
     }
     const made = this.#copyDir(source, relative, target, { stat, overwriteMeta, match });
@@ -166,9 +178,11 @@ export class TreeCopier {
     const made = at.match.wanted && makeDir(target, at.stat, at.overwriteMeta);
     if (at.match.cut) return false;
     this.#pending.push({ source, target, made: at.match.wanted });
+    const isFresh = made && (lstatSync(fsPath(target), { bigint: true }).mode & S_ISGID) === 0n;
+    const state = { ...at.match, overwriteMeta: true, isFresh };
     for (const name of listNames(source)) {
       const below = relative === "" ? name : `${relative}/${name}`;
-      this.#copy(`${source}/${name}`, below, `${target}/${name}`, { ...at.match, overwriteMeta: true });
+      this.#copy(`${source}/${name}`, below, `${target}/${name}`, state);
     }
     this.#pending.pop();
     return made;
@@ -183,7 +197,7 @@ export class TreeCopier {
           linkSync(fsPath(first), fsPath(target));
           return;
         }
-        copyFileSync(fsPath(source), fsPath(target), constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
+        this.#copyContents(source, target);
         if (stat.nlink > 1n) this.#links.set(key, target);
         return;
       }
@@ -193,6 +207,37 @@ export class TreeCopier {
       default:
         mknodAt(AT.FDCWD, target, Number(stat.mode), deviceOf(stat.rdev));
     }
+  }
+
+  /** Asks for shared contents until that turns out not to work here. The new file has the old one's mode. */
+  #copyContents(source: string, target: string): void {
+    const [from, to] = [fsPath(source), fsPath(target)];
+    if (this.#canClone === undefined) {
+      try {
+        copyFileSync(from, to, constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL);
+        this.#canClone = true;
+        return;
+      } catch (error) {
+        if (!isCloneRefused(error)) throw error;
+        this.#canClone = false;
+      }
+    }
+    const clone = this.#canClone ? constants.COPYFILE_FICLONE : 0;
+    copyFileSync(from, to, clone | constants.COPYFILE_EXCL);
+  }
+
+  /** {@link TreeCopier.#copyMeta} for a file that was copied into a new directory: most of it is right already. */
+  #copyMetaOfNewFile(source: string, target: string, stat: BigIntStats): void {
+    const { owner, mode: change } = this.#traits;
+    const uid = owner?.uid ?? Number(stat.uid);
+    const gid = owner?.gid ?? Number(stat.gid);
+    const mode = Number(stat.mode & 0o7777n);
+    const isOurs = uid === this.#uid && gid === this.#gid;
+    if (!isOurs) lchownSync(fsPath(target), uid, gid);
+    const wanted = change?.(mode, false) ?? mode;
+    if (wanted !== mode || (mode & SET_ID_BITS) !== 0) chmodSync(fsPath(target), wanted);
+    this.#copyTimes(target, stat);
+    copyXattrs(source, target);
   }
 
   #copyMeta(source: string, target: string, stat: BigIntStats): void {
@@ -223,6 +268,21 @@ function makeDir(target: string, stat: BigIntStats, overwriteMeta: boolean): boo
   if (!before.isDirectory()) throw new BuildError("unknown", `cannot copy to non-directory: ${target}`);
   if (overwriteMeta) chmodSync(fsPath(target), Number(stat.mode & 0o7777n));
   return false;
+}
+
+function isCloneRefused(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  return [
+    "ENOTSUP",
+    "EOPNOTSUPP",
+    "EXDEV",
+    "ENOTTY",
+    "EINVAL",
+    "ENOSYS",
+    "EBADF",
+    "EPERM",
+    "ETXTBSY",
+  ].includes(code);
 }
 
 function clearForFile(target: string): void {
