@@ -118,7 +118,7 @@ export class HashTree {
         stack.push({ path: next, node });
         continue;
       }
-      if (++links > MAX_LINKS) throw new BuildError("invalid_argument", `too many links in ${path}`);
+      if (++links > MAX_LINKS) throw new BuildError("invalid_argument", "too many links");
       const target = node.linkname.split("/").filter((p) => p !== "" && p !== ".");
       if (node.linkname.startsWith("/")) stack = stack.slice(0, 1);
       rest = [...target, ...rest];

@@ -1,4 +1,4 @@
-import { BuildError, codeOfNodeError, errorMessage } from "@kiln/base";
+import { BuildError, codeOfNodeError, errorMessage, isBuildError } from "@kiln/base";
 
 /** Texts of Go's `syscall.Errno`, which users and tools know from BuildKit. */
 const ERRNO_TEXTS: Readonly<Record<string, string>> = {
@@ -24,10 +24,15 @@ const ERRNO_TEXTS: Readonly<Record<string, string>> = {
 const SYSCALL_NAMES: Readonly<Record<string, string>> = { copyfile: "open", scandir: "open" };
 
 /**
- * An error of Node's file system in Go's words (`mkdir /a: file exists`), without the place where the tree
- * is mounted. Other errors pass as they are.
+ * An error of Node's file system in Go's words (`mkdir /a: file exists`), or one of our own, without the place
+ * where the tree is mounted. Other errors pass as they are.
  */
 export function pathError(error: unknown, roots: readonly string[]): unknown {
+  if (isBuildError(error)) {
+    const message = roots.reduce((text, root) => text.replaceAll(`${root}/`, "/"), error.message);
+    if (message === error.message) return error;
+    return new BuildError(error.code, message, { cause: error, wire: error.wire });
+  }
   if (!(error instanceof Error) || !("syscall" in error) || !("code" in error)) return error;
   const text = ERRNO_TEXTS[String(error.code)];
   if (text === undefined) return error;

@@ -152,6 +152,15 @@ describe("file actions stay inside their trees", () => {
     );
   });
 
+  it("patterns below what is no directory match nothing, and don't look through links", async () => {
+    writeFileSync(join(source, "plain"), "x");
+    assert.equal(await attempt(copy("plain/*", "/", { allowEmptyWildcard: true })), undefined);
+    const missing = await attempt(copy("none/*", "/", { allowEmptyWildcard: true }));
+    assert.match(String(missing), /ENOENT.*lstat/);
+    await attempt(copy("absolute/*", "/", { allowEmptyWildcard: true, followSymlink: false }));
+    assert.equal(existsSync(join(root, "file")), false);
+  });
+
   it("copy to: links and entries in the way are replaced or resolved in the tree", async () => {
     writeFileSync(join(source, "plain"), "plain");
     mkdirSync(join(source, "tree/dir"), { recursive: true });

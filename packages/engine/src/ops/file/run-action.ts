@@ -200,7 +200,8 @@ function resolveWildcards(root: string, pattern: string, followLinks: boolean): 
   if (at < 0) return [`/${parts.join("/")}`];
   const fixed = sourcePath(root, `/${parts.slice(0, at).join("/")}`, followLinks);
   const matches: string[] = [];
-  collectMatches(fixed, parts.slice(at), matches);
+  // nothing is below a file, or a link that isn't to be followed
+  if (lstatSync(fsPath(fixed)).isDirectory()) collectMatches(fixed, parts.slice(at), matches);
   return matches.map((match) => match.slice(root.length));
 }
 
