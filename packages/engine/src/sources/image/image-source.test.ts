@@ -13,6 +13,7 @@ import { FakeRefs, fakeContent, fakeContext, fakeSessions } from "../testing/fak
 import { BlobSource } from "./blob-source.ts";
 import { DocumentLeases } from "./document-leases.ts";
 import { ImageSource, LayoutSource } from "./image-source.ts";
+import { imageLayers } from "./pull-manifests.ts";
 
 const limits = { retryDelayMs: 5, maxAttempts: 2 };
 
@@ -149,6 +150,27 @@ test("image: limits, checksums, platforms and bad attributes", async () => {
   ]) {
     assert.throws(() => resolve(attrs as Record<string, string>), { code: "invalid_argument" });
   }
+});
+
+test("image: layers that don't fit their config, and masses of them, are refused", () => {
+  const layer = {
+    mediaType: "application/vnd.oci.image.layer.v1.tar",
+    digest: `sha256:${"1".repeat(64)}`,
+    size: 1,
+  };
+  const layersOf = (layers: number, ids: unknown) =>
+    imageLayers({
+      manifest: { layers: Array.from({ length: layers }, () => layer) },
+      configData: Buffer.from(JSON.stringify({ rootfs: { diff_ids: ids } })),
+    } as unknown as Parameters<typeof imageLayers>[0]);
+  const ids = (n: number): string[] => Array.from({ length: n }, () => layer.digest);
+  assert.equal(layersOf(3, ids(3)).length, 3);
+  assert.throws(() => layersOf(3, ids(2)), /mismatched image rootfs and manifest layers/);
+  assert.throws(() => layersOf(1, ["sha256:../../x"]), /invalid diff id of layer 0/);
+  assert.throws(() => layersOf(1, [null]), /invalid diff id of layer 0/);
+  assert.throws(() => layersOf(1, "x"), /mismatched/);
+  assert.throws(() => layersOf(50_000, ids(50_000)), /the image has 50000 layers, more than 1000/);
+  assert.throws(() => layersOf(1, ids(50_000)), /the image has 50000 layers/);
 });
 
 test("image: metadata with config and attestation chain", async () => {

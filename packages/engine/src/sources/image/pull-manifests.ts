@@ -180,11 +180,16 @@ function configPlatform(data: Uint8Array): Platform | undefined {
   };
 }
 
+/** No image can be mounted with more: overlayfs stacks 500. */
+const MAX_LAYERS = 1000;
+
 /** Pairs layers with diff ids; their numbers must agree. */
 export function imageLayers({ manifest, configData }: PulledImage): ImageLayer[] {
   const rootfs = parseConfig(configData).rootfs;
   const ids = typeof rootfs === "object" && rootfs !== null && "diff_ids" in rootfs ? rootfs.diff_ids : [];
   const diffIds: unknown[] = Array.isArray(ids) ? ids : [];
+  const count = Math.max(diffIds.length, manifest.layers.length);
+  if (count > MAX_LAYERS) throw invalid(`the image has ${count} layers, more than ${MAX_LAYERS}`);
   if (diffIds.length !== manifest.layers.length) {
     throw invalid(
       `mismatched image rootfs and manifest layers [${diffIds.join(" ")}] [${manifest.layers.map((layer) => layer.digest).join(" ")}]`,
