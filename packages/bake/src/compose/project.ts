@@ -1,11 +1,11 @@
 import { sortedKeys } from "@kiln/hcl";
 import type { BakeHost } from "../host.ts";
 import { fail } from "../problem.ts";
+import { interpolate } from "./interpolate.ts";
 import { ComposeLoader, type ComposeSource } from "./loader.ts";
 import { checkProject } from "./schema.ts";
 import { type ComposeService, readService } from "./service.ts";
-import { substitute } from "./template.ts";
-import { isMap, mapAt, type Tree, type TreeMap } from "./tree.ts";
+import { goText, isMap, mapAt, type Tree, type TreeMap } from "./tree.ts";
 import { readYaml } from "./yaml.ts";
 
 /** A Compose project as far as builds need it. */
@@ -70,15 +70,15 @@ function projectName(sources: readonly ComposeSource[], environment: ReadonlyMap
   for (const { data } of sources) {
     try {
       for (const { value } of data === undefined ? [] : readYaml(data)) {
-        const given = isMap(value) ? value.get("name") : undefined;
-        if (typeof given === "string" && given !== "") name = given;
+        const given = isMap(value) ? (value.get("name") ?? "") : "";
+        if (!isMap(given) && !Array.isArray(given) && given !== "") name = goText(given);
       }
     } catch {
       // The file is read again, and its mistakes told, right after.
     }
   }
-  const given = substitute(name, (key) => environment.get(key));
-  return given || environment.get(PROJECT_NAME) || "bake";
+  const given = interpolate(new Map([["name", name]]), (key) => environment.get(key)).get("name");
+  return (typeof given === "string" && given) || environment.get(PROJECT_NAME) || "bake";
 }
 
 const KEPT = ["image", "build", "environment", "env_file"];
