@@ -259,7 +259,8 @@ KILN_ARGV0=\${0##*/}
 export KILN_ARGV0
 dist=$here/../dist
 case $program in
-  ${daemons}) set -- "$dist/$program.cjs" "$@" ;;
+  # short-lived objects get a dozen MiB instead of four dozen: a daemon stays small, and no slower
+  ${daemons}) set -- --max-semi-space-size=4 "$dist/$program.cjs" "$@" ;;
   # a client's few milliseconds need no more threads
   *) set -- --v8-pool-size=1 "$dist/$program.cjs" "$@" ;;
 esac
