@@ -21,7 +21,8 @@ export async function listenForTraces(
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
-    listener = await listen(router, { kind: "unix", path, mode: 0o660, uid, gid });
+    // for steps of any user; on the host the folder keeps others out
+    listener = await listen(router, { kind: "unix", path, mode: 0o666, uid, gid });
   } catch (error) {
     if (socket.isGiven) throw wrapError(error, "creating trace controller listener");
     log.warn("steps can't send traces", error);
