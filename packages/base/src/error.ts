@@ -123,3 +123,23 @@ export function redactUrls(text: string): string {
 export function unreachable(value: never, what = "value"): never {
   throw new Error(`unreachable ${what}: ${String(value)}`);
 }
+
+/** The words that a Go program has for a failed system call. */
+export function nodeReason(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  switch (code) {
+    case "ENOENT":
+      return "no such file or directory";
+    case "EACCES":
+      return "permission denied";
+    case "ENOTDIR":
+      return "not a directory";
+    case "EISDIR":
+    case "ERR_FS_EISDIR":
+      return "is a directory";
+    case "ECONNREFUSED":
+      return "connection refused";
+    default:
+      return errorMessage(error);
+  }
+}

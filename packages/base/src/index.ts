@@ -9,6 +9,7 @@ export {
   errorMessage,
   isBuildError,
   isCanceled,
+  nodeReason,
   redactUrls,
   unreachable,
   type WireDetail,

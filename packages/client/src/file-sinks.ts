@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { BuildError, codeOfNodeError, errorMessage } from "@kiln/base";
+import { BuildError, codeOfNodeError, nodeReason } from "@kiln/base";
 import { randomHex } from "@kiln/formats";
 import type { FileSink } from "@kiln/session/client";
 
@@ -87,7 +87,7 @@ function isSpecial(path: string): boolean {
 }
 
 function failed(what: string, path: string, error: unknown): BuildError {
-  return new BuildError(codeOfNodeError(error), `failed to ${what} ${path}: ${errorMessage(error)}`, {
+  return new BuildError(codeOfNodeError(error), `failed to ${what} ${path}: ${nodeReason(error)}`, {
     cause: error,
   });
 }

@@ -28,6 +28,7 @@ import {
   warningsJson,
   writeMetadataFile,
 } from "../build/metadata.ts";
+import { isTrue } from "../build/outputs.ts";
 import { callText } from "../build/parse-options.ts";
 import { envBool, localPlatform } from "../build/request-from-flags.ts";
 import { StdinSource } from "../build/stdin-source.ts";
@@ -282,7 +283,7 @@ function writeResults(
   const data = new Map<string, unknown>();
   for (const [name, { response }] of results.outcomes) data.set(name, decodeResponse(response));
   const { warnings } = opts.printer;
-  if (warnings.length > 0 && envBool(opts.ctx.terminal.env, "BUILDX_METADATA_WARNINGS")) {
+  if (warnings.length > 0 && isTrue(opts.ctx.terminal.env["BUILDX_METADATA_WARNINGS"])) {
     data.set("buildx.build.warnings", warningsJson(warnings));
   }
   writeMetadataFile(path, data);

@@ -1,6 +1,6 @@
 import { rmSync } from "node:fs";
 import type { BuildRequest } from "@kiln/bake";
-import { BuildError, errorMessage } from "@kiln/base";
+import { BuildError, errorMessage, nodeReason } from "@kiln/base";
 import { prefixed } from "@kiln/client";
 import { BuilderRegistry } from "@kiln/driver";
 import type { CommandBody, CommandContext } from "../command/command.ts";
@@ -9,7 +9,6 @@ import { kilndCommand } from "../kilnd-command.ts";
 import { Printer } from "../printer.ts";
 import { buildFlags } from "./build-flags.ts";
 import { callOutput } from "./call-result.ts";
-import { nodeReason } from "./inputs.ts";
 import {
   decodeResponse,
   imageId,
@@ -18,6 +17,7 @@ import {
   writeImageId,
   writeMetadataFile,
 } from "./metadata.ts";
+import { isTrue } from "./outputs.ts";
 import { envBool, requestFromFlags } from "./request-from-flags.ts";
 import { type BuildOutcome, runBuild } from "./run-build.ts";
 import { StdinSource } from "./stdin-source.ts";
@@ -50,7 +50,7 @@ async function runBuildCommand(ctx: CommandContext): Promise<number> {
   const { flags, terminal } = ctx;
   const context = ctx.args[0] as string;
   if (context === "") {
-    throw usageError('please specify build context (e.g. "." for the current directory)');
+    throw usageError('failed to build: please specify build context (e.g. "." for the current directory)');
   }
   const { env } = terminal;
   const { request, allowsLocalDelete } = requestFromFlags(flags, context, env);
@@ -122,7 +122,7 @@ function finishCommand(
     if (
       request.call === undefined &&
       warnings.length > 0 &&
-      envBool(terminal.env, "BUILDX_METADATA_WARNINGS")
+      isTrue(terminal.env["BUILDX_METADATA_WARNINGS"])
     ) {
       data.set("buildx.build.warnings", warningsJson(warnings));
     }

@@ -7,7 +7,7 @@ import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
 import type { Definition } from "@kiln/api/pb";
 import type { BuildRequest } from "@kiln/bake";
-import { BuildError, errorMessage } from "@kiln/base";
+import { BuildError, nodeReason } from "@kiln/base";
 import { newId } from "@kiln/formats";
 import { digestProblem } from "@kiln/oci";
 import { usageError } from "../command/flags.ts";
@@ -266,7 +266,7 @@ function layoutDigest(path: string, tag: string, value: string): string {
     const index = JSON.parse(readFileSync(join(path, "index.json"), "utf8")) as { manifests?: LayoutEntry[] };
     manifests = index.manifests ?? [];
   } catch (error) {
-    return fail(errorMessage(error));
+    return fail(`open ${join(path, "index.json")}: ${nodeReason(error)}`);
   }
   const named = manifests.find((entry) => {
     const names = [
@@ -290,23 +290,6 @@ function isDirectory(path: string): boolean {
     return statSync(path).isDirectory();
   } catch {
     return false;
-  }
-}
-
-/** The words that a Go program has for a failed system call. */
-export function nodeReason(error: unknown): string {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  switch (code) {
-    case "ENOENT":
-      return "no such file or directory";
-    case "EACCES":
-      return "permission denied";
-    case "ENOTDIR":
-      return "not a directory";
-    case "EISDIR":
-      return "is a directory";
-    default:
-      return errorMessage(error);
   }
 }
 

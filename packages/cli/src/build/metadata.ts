@@ -1,10 +1,9 @@
 /** What a build leaves on disk and on standard output: image id, metadata file. */
 import { renameSync, rmSync, writeFileSync } from "node:fs";
-import { BuildError } from "@kiln/base";
+import { BuildError, nodeReason } from "@kiln/base";
 import { bytesFromBase64, goJson, randomHex } from "@kiln/formats";
 import type { VertexWarning } from "@kiln/progress";
 import { warningJson } from "@kiln/progress";
-import { nodeReason } from "./inputs.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 type Response = ReadonlyMap<string, string>;

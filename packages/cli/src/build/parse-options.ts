@@ -258,9 +258,8 @@ export function parseResources(texts: readonly string[]): ResourceOption {
     const [key, value] = keyValue(text, () => `invalid resource ${JSON.stringify(text)}, expected key=value`);
     const name = RESOURCE_NAMES.get(key);
     if (name === undefined) throw usageError(`unknown resource ${JSON.stringify(key)}`);
-    out[name] = withContext(
-      `invalid value ${JSON.stringify(value)} for resource ${JSON.stringify(key)}`,
-      () => (name.startsWith("cpuset") ? value : resourceNumber(name, value)),
+    out[name] = withContext(`invalid value ${JSON.stringify(value)} for resource ${key}`, () =>
+      name.startsWith("cpuset") ? value : resourceNumber(name, value),
     );
   }
   return out as ResourceOption;
@@ -279,7 +278,8 @@ const RESOURCE_NAMES: ReadonlyMap<string, keyof ResourceOption> = new Map([
 function resourceNumber(name: string, value: string): number {
   if (name === "memorySwapBytes" && value === "-1") return -1;
   if (name.endsWith("Bytes")) return parseRamBytes(value);
-  if (!/^-?\d{1,15}$/.test(value)) throw usageError(`invalid number ${JSON.stringify(value)}`);
+  if (!/^-?\d{1,15}$/.test(value))
+    throw usageError(`strconv.ParseInt: parsing ${JSON.stringify(value)}: invalid syntax`);
   return Number(value);
 }
 
@@ -314,7 +314,6 @@ export function parsePlatforms(texts: readonly string[], local: string): string[
   const platforms = texts
     .flatMap((text) => text.split(","))
     .map((text) => text.trim())
-    .filter((text) => text !== "")
     .map((text) => formatPlatform(parsePlatform(text === "local" ? local : text)));
   return [...new Set(platforms)];
 }

@@ -1,5 +1,5 @@
 import { arch } from "node:os";
-import type { BuildRequest } from "@kiln/bake";
+import type { AnnotationOption, BuildRequest } from "@kiln/bake";
 import { wrapError } from "@kiln/base";
 import { parseRamBytes } from "@kiln/formats";
 import { type FlagValues, parseGoBool, usageError } from "../command/flags.ts";
@@ -57,7 +57,7 @@ export function requestFromFlags(
   const noCacheFilter = given(flags, "no-cache-filter").flatMap((value) => value.split(","));
   const noCache = flags.bool("no-cache");
   if (noCache && noCacheFilter.length > 0) {
-    throw usageError("--no-cache and --no-cache-filter cannot currently be used together");
+    throw usageError("failed to build: --no-cache and --no-cache-filter cannot currently be used together");
   }
   const request: BuildRequest = {
     name: "default",
@@ -70,7 +70,7 @@ export function requestFromFlags(
     localDockerfile: false,
     args,
     labels: parseKeyValues(flags.list("label")),
-    tags: given(flags, "tag"),
+    tags: flags.list("tag"),
     platforms: building(() => parsePlatforms(platformTexts(flags, env), localPlatform())),
     outputs,
     cacheFrom: given(flags, "cache-from").flatMap(parseCaches),
@@ -87,8 +87,8 @@ export function requestFromFlags(
     ulimits: parseUlimits(flags.list("ulimit")),
     resources: building(() => parseResources([...legacyResources(flags), ...flags.list("resource")])),
     entitlements,
-    extraHosts: given(flags, "add-host").map(parseExtraHost),
-    annotations: building(() => parseAnnotations(flags.list("annotation"))),
+    extraHosts: building(() => given(flags, "add-host").map(parseExtraHost)),
+    annotations: building(() => annotationsOf(flags.list("annotation"))),
     policy: given(flags, "policy").map(parsePolicy),
     ...(call === undefined ? {} : { call }),
   };
@@ -101,6 +101,14 @@ function building<T>(parse: () => T): T {
     return parse();
   } catch (error) {
     throw wrapError(error, "failed to build");
+  }
+}
+
+function annotationsOf(texts: readonly string[]): AnnotationOption[] {
+  try {
+    return parseAnnotations(texts);
+  } catch (error) {
+    throw wrapError(error, "parse annotations");
   }
 }
 

@@ -1,8 +1,7 @@
 import { statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import type { SecretOption } from "@kiln/bake";
-import { BuildError } from "@kiln/base";
-import { nodeReason } from "./inputs.ts";
+import { BuildError, nodeReason } from "@kiln/base";
 
 type Env = Readonly<Record<string, string | undefined>>;
 

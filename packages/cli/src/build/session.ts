@@ -72,7 +72,7 @@ export async function createBuildSession(parts: SessionParts): Promise<BuildSess
   for (const [name, files] of inputs.madeDirs) dirs.set(name, { dir: treeOfFiles(files), map: asRoot });
   if (dirs.size > 0) attachables.push(new FileSyncProvider(dirs));
   if (parts.secrets.size > 0) attachables.push(new SecretsProvider((id) => parts.secrets.get(id)?.()));
-  if (parts.ssh.length > 0) attachables.push(new SshProvider(parts.ssh, parts.env));
+  attachables.push(new SshProvider(parts.ssh, parts.env));
   for (const [url, stream] of inputs.uploads) {
     const upload = new UploadProvider();
     inputs.attrs.set(url, upload.add(stream));

@@ -23,6 +23,7 @@ const HEADERS = {
 /** The command. */
 export const lsCommand: CommandBody = {
   usage: "",
+  hidesBuilder: true,
   flags: [
     { name: "format", kind: "string", defaultValue: "table", usage: "Format the output" },
     { name: "no-trunc", kind: "bool", usage: "Don't truncate output" },
@@ -58,19 +59,29 @@ function printRows(ctx: CommandContext, builders: readonly Builder[], current: s
   const format = ctx.flags.string("format");
   const isTable = /^table\b/.test(format);
   const source = isTable ? format.replace(/^table\s*/, "") || TABLE : format;
-  const template = parseTemplate(source.replaceAll("\\t", "\t").replaceAll("\\n", "\n"));
   const opts = { truncates: isTable && !ctx.flags.bool("no-trunc"), isTable };
-  const rows = builders.flatMap((builder) => [
-    builderRow(builder, builder.name === current),
-    ...builder.nodes.map((node) => nodeRow(builder, node, opts)),
-  ]);
+  const builderOf = new Map<unknown, Builder>();
+  const rows = builders.flatMap((builder) => {
+    const row = builderRow(builder, isTable && builder.name === current);
+    const all = [row, ...builder.nodes.map((node) => nodeRow(builder, node, opts))];
+    for (const one of all) builderOf.set(one, builder);
+    return all;
+  });
+  // As a whole, a row is its builder.
+  const json = (value: unknown): string => {
+    const builder = builderOf.get(value);
+    return builder ? builderJson(builder, builder.name === current) : goJson(value);
+  };
+  const template = parseTemplate(source.replaceAll("\\t", "\t").replaceAll("\\n", "\n"), {
+    functions: { json },
+  });
   const lines = (isTable ? [HEADERS, ...rows] : rows).map((row) => `${template.run(row)}\n`).join("");
   ctx.terminal.stdout.write(isTable ? alignColumns(lines, DOCKER_TABLE) : lines);
 }
 
-function builderRow(builder: Builder, isCurrent: boolean): object {
+function builderRow(builder: Builder, isMarked: boolean): object {
   return {
-    Name: `${builder.name}${isCurrent ? "*" : ""}`,
+    Name: `${builder.name}${isMarked ? "*" : ""}`,
     DriverEndpoint: builder.driver,
     LastActivity: builder.lastActivity ? `${builder.lastActivity.toISOString().slice(0, 19)}Z` : "",
     Status: "",

@@ -10,8 +10,7 @@ export const filterFlag: FlagSpec = {
   typeName: "filter",
   usage: "Provide filter values",
   check: (value) => {
-    if (value !== "" && !value.includes("="))
-      throw usageError("invalid argument format of filter (expected name=value)");
+    if (value !== "" && !value.includes("=")) throw usageError("bad format of filter (expected name=value)");
   },
 };
 

@@ -36,7 +36,7 @@ export const pruneCommand: CommandBody = {
       ...size("keep-storage", "Amount of disk space to keep for cache"),
       hidden: true,
       aliasOf: "reserved-space",
-      warning: "keep-storage flag has been changed to reserved-space",
+      deprecated: "keep-storage flag has been changed to reserved-space",
     },
     timeoutFlag,
     { name: "verbose", kind: "bool", usage: "Provide a more verbose output" },

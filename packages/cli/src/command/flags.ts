@@ -36,6 +36,7 @@ export interface FlagSpec {
 export class FlagValues {
   readonly #specs: ReadonlyMap<string, FlagSpec>;
   readonly #given = new Map<string, string[]>();
+  readonly #used = new Set<FlagSpec>();
   #last: readonly string[] = [];
 
   constructor(specs: Iterable<FlagSpec>) {
@@ -78,8 +79,13 @@ export class FlagValues {
   }
 
   /** The flags given, in the order of their definition. */
-  *given(): Iterable<FlagSpec> {
-    for (const spec of this.#specs.values()) if (this.#given.has(spec.name)) yield spec;
+  given(): Iterable<FlagSpec> {
+    return this.#used;
+  }
+
+  /** Remembers the spelling that a flag was given in. */
+  use(spec: FlagSpec): void {
+    this.#used.add(spec);
   }
 }
 
@@ -213,6 +219,7 @@ class Parser {
         `invalid argument ${JSON.stringify(value)} for "${short}--${spec.name}" flag: ${errorMessage(error)}`,
       );
     }
+    this.#values.use(spec);
     const name = spec.aliasOf ?? spec.name;
     if (spec.kind !== "csv") this.#values.add(name, value);
     else for (const part of splitCsv(value)) this.#values.add(name, part);

@@ -48,10 +48,7 @@ export async function runProgram(
     const [unknown] = args;
     if (unknown === undefined) return 0;
     const names = (found.command.subcommands ?? []).filter((sub) => !sub.hidden).map((sub) => sub.name);
-    throw usageError(
-      `unknown command: ${JSON.stringify([...found.path, unknown].join(" "))}`,
-      nearestHint(unknown, names),
-    );
+    throw usageError(`unknown command: ${JSON.stringify(unknown)}`, nearestHint(unknown, names));
   }
   checkArgs(body, args, [program.name, ...found.path].join(" "));
   for (const { name, warning, deprecated } of flags.given()) {
@@ -118,9 +115,7 @@ function checkArgs(body: CommandBody, args: readonly string[], name: string): vo
   const program = name.split(" ")[0];
   const count = (n: number): string => `${n} ${n === 1 ? "argument" : "arguments"}`;
   const usage = `\n\nUsage:  ${name}${body.usage === "" ? "" : ` ${body.usage}`}\n\nRun '${name} --help' for more information`;
-  if (max === 0) {
-    throw usageError(`${program}: unknown command: ${name} ${args[0]}${usage}`);
-  }
+  if (max === 0) throw usageError(`${program}: '${name}' accepts no arguments${usage}`);
   const wanted =
     min === max
       ? `requires ${count(min)}`

@@ -1,5 +1,5 @@
 import { open, rm } from "node:fs/promises";
-import { BuildError, wrapError } from "@kiln/base";
+import { BuildError, codeOfNodeError, nodeReason, wrapError } from "@kiln/base";
 import { formatPlatformAll } from "@kiln/oci";
 import type { CommandBody, CommandContext } from "../command/command.ts";
 import { usageError } from "../command/flags.ts";
@@ -30,7 +30,10 @@ export const historyExportCommand: CommandBody = {
       await writeBundle((chunk) => written(stdout, chunk), records, ctx.signal);
       return 0;
     }
-    const file = await open(output, "w");
+    const file = await open(output, "w").catch((error: unknown) => {
+      const reason = `failed to create output file ${JSON.stringify(output)}: open ${output}: ${nodeReason(error)}`;
+      throw new BuildError(codeOfNodeError(error), reason, { cause: error });
+    });
     try {
       await writeBundle(async (chunk) => void (await file.write(chunk)), records, ctx.signal);
     } catch (error) {

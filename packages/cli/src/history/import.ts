@@ -1,9 +1,9 @@
-import { createReadStream, existsSync } from "node:fs";
+import { accessSync, constants, createReadStream, existsSync } from "node:fs";
 import { request } from "node:http";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { BuildError, wrapError } from "@kiln/base";
+import { BuildError, nodeReason, wrapError } from "@kiln/base";
 import type { CommandBody, CommandContext } from "../command/command.ts";
 import { openUrl } from "./open-url.ts";
 
@@ -20,6 +20,7 @@ export const historyImportCommand: CommandBody = {
   async run(ctx) {
     const socket = desktopSocket(ctx.terminal.env);
     const files = ctx.flags.list("file");
+    for (const file of files) checkReadable(file);
     const urls: string[] = [];
     for (const file of files.length > 0 ? files : ["-"]) {
       const bundle = file === "-" ? ctx.terminal.stdin : createReadStream(file);
@@ -32,6 +33,17 @@ export const historyImportCommand: CommandBody = {
     return 0;
   },
 };
+
+function checkReadable(file: string): void {
+  if (file === "-") return;
+  try {
+    accessSync(file, constants.R_OK);
+  } catch (error) {
+    throw new BuildError("not_found", `failed to open file ${file}: open ${file}: ${nodeReason(error)}`, {
+      cause: error,
+    });
+  }
+}
 
 function desktopSocket(env: CommandContext["terminal"]["env"]): string {
   if (env["WSL_DISTRO_NAME"]) {

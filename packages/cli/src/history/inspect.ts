@@ -29,7 +29,7 @@ export const historyInspectCommand: CommandBody = {
 function print(ctx: CommandContext, description: RecordDescription, fullRef: string): void {
   const format = ctx.flags.string("format");
   if (format === "json") ctx.terminal.stdout.write(`${goJson(description, { indent: "  " })}\n`);
-  else if (format !== "pretty") ctx.terminal.stdout.write(`${parseTemplate(format).run(description)}\n`);
+  else if (format !== "pretty") ctx.terminal.stdout.write(`${runTemplate(format, description)}\n`);
   else {
     const opts = { showsRef: ctx.args[0] === undefined, fullRef, debug: ctx.debug, program: ctx.program };
     ctx.terminal.stdout.write(prettyRecord(description, opts));
@@ -40,4 +40,19 @@ function print(ctx: CommandContext, description: RecordDescription, fullRef: str
 function shorten(path: string, from: string): string {
   const short = relative(from, path);
   return short.startsWith("../") ? path : short === "" ? "." : short;
+}
+
+/** Runs a template. What a record doesn't have is empty there, as in Go; in JSON it's left out. */
+function runTemplate(format: string, description: RecordDescription): string {
+  const texts = ["Name", "Context", "Dockerfile", "VCSRepository", "VCSRevision", "Target"] as const;
+  const lists = ["Platform", "NamedContexts", "BuildArgs", "Labels", "Materials", "Attachments"] as const;
+  const fields: Record<string, unknown> = { ...description };
+  for (const name of texts) fields[name] ??= "";
+  for (const name of lists) fields[name] ??= [];
+  fields.KeepGitDir ??= false;
+  fields.Duration ??= 0n;
+  fields.Error ??= null;
+  fields.CompletedAt ??= null;
+  const json = (value: unknown): string => goJson(value === fields ? description : value);
+  return parseTemplate(format, { name: "inspect", functions: { json } }).run(fields);
 }

@@ -61,10 +61,19 @@ function render(ctx: CommandContext, found: readonly FoundRecord[]): string {
   if (format === "json") return found.map((item) => `${recordJson(item)}\n`).join("");
   const isTable = /^table\b/.test(format);
   const source = isTable ? format.replace(/^table\s*/, "") || TABLE : format;
-  const template = parseTemplate(source.replaceAll("\\t", "\t").replaceAll("\\n", "\n"));
-  const rows = found.map((item) =>
-    fieldsOf(item, { isTable, truncates: isTable && !ctx.flags.bool("no-trunc") }),
+  const truncates = isTable && !ctx.flags.bool("no-trunc");
+  const records = new Map<unknown, FoundRecord>(
+    found.map((item) => [fieldsOf(item, { isTable, truncates }), item]),
   );
+  // As a whole, a row is its record.
+  const json = (value: unknown): string => {
+    const record = records.get(value);
+    return record ? recordJson(record) : goJson(value);
+  };
+  const template = parseTemplate(source.replaceAll("\\t", "\t").replaceAll("\\n", "\n"), {
+    functions: { json },
+  });
+  const rows = [...records.keys()];
   const text = (isTable ? [HEADERS, ...rows] : rows).map((row) => `${template.run(row)}\n`).join("");
   return isTable ? alignColumns(text, DOCKER_TABLE) : text;
 }

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { SSH } from "@kiln/api/sshforward";
-import { BuildError, errorMessage, wrapError } from "@kiln/base";
+import { BuildError, errorMessage, nodeReason, wrapError } from "@kiln/base";
 import type { CallContext, Router, ServerCall } from "@kiln/grpc/server";
 import { defaultSshId, sessionHeaders } from "../headers.ts";
 import type { Attachable } from "./attachable.ts";
@@ -115,6 +115,9 @@ function backendOfPaths(paths: readonly string[], raw: boolean): Backend {
       continue;
     }
     if (raw) throw new BuildError("invalid_argument", "raw mode only supported with socket paths");
+    if (st.isDirectory()) {
+      throw new BuildError("invalid_argument", `failed to read ${path}: read ${path}: is a directory`);
+    }
     if (st.size > maxKeyBytes)
       throw new BuildError("invalid_argument", `failed to parse ${path}: too large for a key`);
     try {
@@ -132,7 +135,7 @@ function statOf(path: string) {
   try {
     return statSync(path);
   } catch (error) {
-    throw new BuildError("not_found", `stat ${path}: ${errorMessage(error)}`, { cause: error });
+    throw new BuildError("not_found", `stat ${path}: ${nodeReason(error)}`, { cause: error });
   }
 }
 

@@ -1,6 +1,6 @@
 import { constants, openSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { BuildError, codeOfNodeError, errorMessage } from "@kiln/base";
+import { BuildError, codeOfNodeError, nodeReason } from "@kiln/base";
 import { comparePaths, decodeLatin1Path, fsPath, isErrno, O, RootedFs, tryLstat } from "@kiln/sys";
 import { plainEntry } from "./plain-stat.ts";
 import { type SeenInodes, type Stat, statEntry } from "./stat.ts";
@@ -43,7 +43,7 @@ export class DiskTree implements FileTree {
     try {
       this.root = realpathSync(root);
     } catch (error) {
-      throw new BuildError(codeOfNodeError(error), `resolve ${root}: ${errorMessage(error)}`, {
+      throw new BuildError(codeOfNodeError(error), `resolve ${root}: ${nodeReason(error)}`, {
         cause: error,
       });
     }
