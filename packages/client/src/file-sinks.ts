@@ -1,11 +1,11 @@
 /** Where exported archives go on this machine. */
 import { once } from "node:events";
-import { lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { lstatSync, readdirSync, rmSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { BuildError, codeOfNodeError, nodeReason } from "@kiln/base";
 import { randomHex } from "@kiln/formats";
-import type { FileSink } from "@kiln/session/client";
+import { type FileSink, makeDirs } from "@kiln/session/client";
 
 /**
  * Writes a file that appears when it's complete: until then its bytes lie beside it under another name, which goes with
@@ -13,7 +13,11 @@ import type { FileSink } from "@kiln/session/client";
  * written directly.
  */
 export async function openFileSink(path: string): Promise<FileSink> {
-  mkdirSync(dirname(path), { recursive: true });
+  try {
+    makeDirs(dirname(path));
+  } catch (error) {
+    throw failed("make the directory of", path, error);
+  }
   const isDirect = isSpecial(path);
   if (!isDirect) removeLeftovers(path);
   const target = isDirect ? path : `${path}.tmp-${process.pid}-${randomHex(6)}`;

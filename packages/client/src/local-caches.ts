@@ -1,7 +1,7 @@
 /** Caches of `type=local`: directories on this machine that the daemon reads and writes through the session. */
-import { mkdirSync } from "node:fs";
 import { BuildError, errorMessage } from "@kiln/base";
 import { type BlobStore, DirBlobStore } from "@kiln/session";
+import { makeDirs } from "@kiln/session/client";
 import { OciIndex } from "./oci-index.ts";
 import type { TypedAttrs } from "./solve.ts";
 
@@ -36,7 +36,7 @@ export async function prepareLocalCaches(
     if (type !== "local") continue;
     const dir = attrs.dest;
     if (!dir) throw invalid("local cache exporter requires dest");
-    mkdirSync(dir, { recursive: true });
+    makeDirs(dir);
     stores.set(`local:${dir}`, new DirBlobStore(dir, { writable: true }));
     written.push({
       dir,

@@ -52,7 +52,7 @@ export class OciIndex {
     const index = this.#read();
     const added = names.map((name) => ({
       ...entry,
-      annotations: { ...entry.annotations, ...annotationsOf(name) },
+      annotations: sorted({ ...entry.annotations, ...annotationsOf(name) }),
     }));
     const taken = new Set(added.map(({ annotations }) => nameOf(annotations)));
     const kept = index.manifests.filter(({ annotations = {} }) => !taken.has(nameOf(annotations)));
@@ -99,6 +99,10 @@ export class OciIndex {
       throw error;
     }
   }
+}
+
+function sorted(annotations: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(annotations).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 function annotationsOf(name: EntryName): Record<string, string> {

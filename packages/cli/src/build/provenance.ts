@@ -73,7 +73,7 @@ function toSlsa02(predicate: Fields, isV1: boolean): Fields {
     invocation: dropUndefined({
       configSource: renameKeys(fieldsOf(external.configSource), { path: "entryPoint" }),
       parameters: external.request,
-      environment: dropUndefined({ ...environment, platform: builderPlatform }),
+      environment: sorted(dropUndefined({ ...environment, platform: builderPlatform })),
     }),
     buildConfig,
     metadata: Object.keys(metadata).length === 0 ? undefined : metadataOf(metadata),
@@ -107,6 +107,10 @@ function renameKeys(fields: Fields, names: Readonly<Record<string, string>>): Fi
 
 function fieldsOf(value: unknown): Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
+}
+
+function sorted(fields: Fields): Fields {
+  return Object.fromEntries(Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 function dropUndefined(fields: Fields): Fields {

@@ -1,10 +1,10 @@
-import { mkdirSync } from "node:fs";
 import { FileSend } from "@kiln/api/filesync";
 import { BuildError, errorMessage } from "@kiln/base";
 import { bytesFieldCodec, pathOf } from "@kiln/grpc/client";
 import type { CallContext, Router, ServerCall } from "@kiln/grpc/server";
 import { packetCodec, receiveTree, type Stat } from "../fsutil/index.ts";
 import { sessionHeaders } from "../headers.ts";
+import { makeDirs } from "../make-dirs.ts";
 import type { Attachable } from "./attachable.ts";
 
 /** Takes the bytes of one exported file. */
@@ -69,7 +69,7 @@ async function receiveDir(
     );
   }
   try {
-    mkdirSync(target.dir, { recursive: true, mode: 0o700 });
+    makeDirs(target.dir, 0o700);
   } catch (error) {
     throw new BuildError(
       "unknown",

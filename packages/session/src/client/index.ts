@@ -1,3 +1,4 @@
+export { makeDirs } from "../make-dirs.ts";
 export type { Attachable } from "./attachable.ts";
 export { type AuthOptions, AuthProvider, type RegistryLogin } from "./auth.ts";
 export { ContentProvider } from "./content.ts";
