@@ -13,11 +13,7 @@ import { type FileSink, makeDirs } from "@kiln/session/client";
  * written directly.
  */
 export async function openFileSink(path: string): Promise<FileSink> {
-  try {
-    makeDirs(dirname(path));
-  } catch (error) {
-    throw failed("make the directory of", path, error);
-  }
+  makeDirs(dirname(path));
   const isDirect = isSpecial(path);
   if (!isDirect) removeLeftovers(path);
   const target = isDirect ? path : `${path}.tmp-${process.pid}-${randomHex(6)}`;

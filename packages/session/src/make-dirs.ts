@@ -1,5 +1,6 @@
 import { mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { BuildError, codeOfNodeError, nodeReason } from "@kiln/base";
 
 /**
  * Makes a directory and what is missing above it. Node's own recursive call never returns where a parent exists but
@@ -12,7 +13,8 @@ export function makeDirs(path: string, mode = 0o777): void {
   try {
     mkdirSync(path, { mode });
   } catch (error) {
-    if (!isDirectory(path)) throw error;
+    if (isDirectory(path)) return;
+    throw new BuildError(codeOfNodeError(error), `mkdir ${path}: ${nodeReason(error)}`, { cause: error });
   }
 }
 
