@@ -48,6 +48,8 @@ export const DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock";
 export interface DockerEndpoint {
   readonly context: string;
   readonly host: string;
+  /** The context takes any certificate of the server. */
+  readonly skipsTlsVerify?: true;
 }
 
 /** The current Docker context, or the named one; undefined when there is no such context. */
@@ -65,7 +67,8 @@ export function dockerEndpoint(env: Env, config: DockerConfig, name = ""): Docke
   }
   const endpoints = isRecord(data.Endpoints) ? data.Endpoints : {};
   const docker = isRecord(endpoints.docker) ? endpoints.docker : {};
-  return { context, host: String(docker.Host ?? DEFAULT_DOCKER_HOST) };
+  const host = String(docker.Host ?? DEFAULT_DOCKER_HOST);
+  return { context, host, ...(docker.SkipTLSVerify === true ? { skipsTlsVerify: true } : {}) };
 }
 
 /** The key under which a builder is chosen: the context's name, for `default` its address. */

@@ -27,7 +27,7 @@ export function checkSecrets(entries: readonly SecretEntry[], host: RequestHost)
     const { src } = resolveSecret(entry, host);
     if (src === "") continue;
     const stat = host.stat(src) ?? fail(`failed to stat ${src}: ${missing("stat", src)}`);
-    if (stat.size > MAX_SECRET_BYTES) fail(`secret ${entry.id} too big. max size 500KB`);
+    if (stat.size > MAX_SECRET_BYTES) fail(`secret ${entry.id} too big. max size 500KiB`);
   }
   return unique.map(({ id, src, env }) => ({
     id,

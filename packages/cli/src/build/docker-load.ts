@@ -1,8 +1,15 @@
 /** Loads an image into a Docker Engine: `POST /images/load` on its socket. */
-import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
+import {
+  type ClientRequest,
+  request as httpRequest,
+  type IncomingMessage,
+  type RequestOptions,
+} from "node:http";
+import { request as httpsRequest } from "node:https";
 import { BuildError, errorMessage } from "@kiln/base";
 import { asVertex, type DockerConfig, dockerEndpoint, type Env } from "@kiln/driver";
 import type { SolveStatus } from "@kiln/progress";
+import { type DockerTls, dockerTls } from "./docker-tls.ts";
 
 const MAX_ANSWER_BYTES = 4 << 20;
 
@@ -23,7 +30,7 @@ export async function connectDocker(
   if (endpoint === undefined) {
     throw new BuildError("not_found", `context ${JSON.stringify(context)} does not exist`);
   }
-  const target = targetOf(endpoint.host);
+  const target = targetOf(endpoint.host, dockerTls(endpoint, machine));
   const info = await getJson(target, "/info", endpoint.host);
   const status = Array.isArray(info.DriverStatus) ? info.DriverStatus : [];
   const takesOci = status.some(
@@ -33,13 +40,18 @@ export async function connectDocker(
   return { takesOci, load: (archive, onStatus) => load(target, archive, { host: endpoint.host, onStatus }) };
 }
 
-type Target = { readonly socketPath: string } | { readonly host: string; readonly port: string };
+type Target =
+  | { readonly socketPath: string }
+  | { readonly host: string; readonly port: string; readonly tls?: DockerTls };
 
-function targetOf(host: string): Target {
+function targetOf(host: string, tls: DockerTls | undefined): Target {
   const unix = /^unix:\/\/(.+)$/.exec(host);
   if (unix) return { socketPath: unix[1] as string };
   const tcp = /^(?:tcp|http):\/\/(\[[^\]]+\]|[^:/]+)(?::(\d+))?\/?$/.exec(host);
-  if (tcp) return { host: (tcp[1] as string).replace(/^\[|\]$/g, ""), port: tcp[2] ?? "2375" };
+  if (tcp) {
+    const port = tcp[2] ?? (tls ? "2376" : "2375");
+    return { host: (tcp[1] as string).replace(/^\[|\]$/g, ""), port, ...(tls && { tls }) };
+  }
   throw new BuildError(
     "unimplemented",
     `loading into the Docker Engine at ${host} isn't supported by kiln yet`,
@@ -54,9 +66,19 @@ function connectionError(error: unknown, host: string): BuildError {
   );
 }
 
+function call(
+  target: Target,
+  what: RequestOptions,
+  onResponse: (response: IncomingMessage) => void,
+): ClientRequest {
+  if (!("tls" in target) || target.tls === undefined) return httpRequest({ ...target, ...what }, onResponse);
+  const { host, port, tls } = target;
+  return httpsRequest({ host, port, ...tls, ...what }, onResponse);
+}
+
 async function getJson(target: Target, path: string, host: string): Promise<Record<string, unknown>> {
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    httpRequest({ ...target, path, method: "GET" }, resolve)
+    call(target, { path, method: "GET" }, resolve)
       .once("error", (error) => reject(connectionError(error, host)))
       .end();
   });
@@ -72,19 +94,19 @@ async function load(
 ): Promise<void> {
   const { promise: answered, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   answered.catch(() => undefined);
-  const call = httpRequest(
+  const upload = call(
+    target,
     {
-      ...target,
       path: "/images/load?quiet=0",
       method: "POST",
       headers: { "content-type": "application/x-tar" },
     },
     resolve,
   );
-  call.on("error", (error) => reject(connectionError(error, opts.host)));
-  const sent = send(call, archive);
+  upload.on("error", (error) => reject(connectionError(error, opts.host)));
+  const sent = send(upload, archive);
   sent.catch((error: unknown) => {
-    call.destroy();
+    upload.destroy();
     reject(error);
   });
   const response = await answered;
@@ -116,15 +138,17 @@ async function load(
   await sent;
 }
 
-async function send(call: ClientRequest, archive: AsyncIterable<Uint8Array>): Promise<void> {
+async function send(upload: ClientRequest, archive: AsyncIterable<Uint8Array>): Promise<void> {
   const { promise: closed, reject } = Promise.withResolvers<never>();
   closed.catch(() => undefined);
-  call.once("close", () => reject(new BuildError("unavailable", "the Docker Engine closed the connection")));
+  upload.once("close", () =>
+    reject(new BuildError("unavailable", "the Docker Engine closed the connection")),
+  );
   for await (const chunk of archive) {
-    if (call.write(chunk)) continue;
-    await Promise.race([new Promise<void>((resolve) => call.once("drain", resolve)), closed]);
+    if (upload.write(chunk)) continue;
+    await Promise.race([new Promise<void>((resolve) => upload.once("drain", resolve)), closed]);
   }
-  call.end();
+  upload.end();
 }
 
 async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {

@@ -44,7 +44,7 @@ function sourceOf(option: SecretOption, env: Env): () => Promise<Uint8Array> {
     });
   }
   if (size > MAX_SECRET_BYTES) {
-    throw new BuildError("invalid_argument", `secret ${option.id} too big. max size 500KB`);
+    throw new BuildError("invalid_argument", `secret ${option.id} too big. max size 500KiB`);
   }
   return () => readFile(path);
 }
