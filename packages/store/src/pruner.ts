@@ -7,6 +7,8 @@ import type { DiskUsageOptions, PruneOptions, UsageInfo } from "./usage.ts";
 
 /** Without a size limit, records go in batches of this many. */
 const BATCH = 10;
+/** With one, at most this part of the candidates goes before they are looked at anew. */
+const SORTED_SHARE = 64;
 /** A database with more free pages than this gives some back after a pruning. */
 const MAX_FREE_DB_BYTES = 8 << 20;
 /** Blobs that nothing names are kept this long: their writer may not have named them yet. */
@@ -41,6 +43,8 @@ export class Pruner {
     const recent = clock.now() - (opts.ageLimitMs ?? 0);
     const found: UsageInfo[] = [];
     for (const record of shown) {
+      // It may have been removed while sizes of others were found out.
+      if (record.dead) continue;
       const info = usageOf(record, { inUse: used.has(record), shared: shared.has(record), sizeBytes: 0 });
       if (!filter(reader(info))) continue;
       if ((opts.ageLimitMs ?? 0) > 0 && (record.lastUsedAt ?? 0) > recent) continue;
@@ -166,9 +170,12 @@ export class Pruner {
       signal?.throwIfAborted();
       if (keep !== 0 && total < keep) return;
       const candidates = this.#candidates(rule);
-      const batch = keep === 0 ? candidates.slice(0, BATCH) : sortForDeletion(candidates).slice(0, 1);
+      // One at a time, as its removal may free an older one; of very many a few, or each would cost a sort of all.
+      const atATime = Math.max(1, Math.floor(candidates.length / SORTED_SHARE));
+      const batch = keep === 0 ? candidates.slice(0, BATCH) : sortForDeletion(candidates).slice(0, atATime);
       let removed = 0;
       for (const record of batch) {
+        if (keep !== 0 && total < keep) return;
         const info = await this.#removeOne(record);
         if (!info) continue;
         removed++;
