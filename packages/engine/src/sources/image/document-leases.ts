@@ -21,6 +21,7 @@ export class DocumentLeases {
   constructor(leases: LeaseStore, refs: RefManager) {
     this.#leases = leases;
     this.#refs = refs;
+    this.#dropOrphans();
   }
 
   /** A lease for what a pull is about to fetch. */
@@ -41,17 +42,21 @@ export class DocumentLeases {
     for (const desc of documents) this.#leases.add(OF_REF + refId, { kind: "content", id: desc.digest });
   }
 
-  /** Drops leases that have expired, and those of records that went while nobody listened. */
+  /** Drops leases of records that went while nobody listened, as when the daemon was killed in between. */
+  #dropOrphans(): void {
+    for (const { id } of this.#leases.list()) {
+      if (!id.startsWith(OF_REF)) continue;
+      if (this.#refs.metadataOf(id.slice(OF_REF.length)) === undefined) this.#leases.delete(id);
+    }
+  }
+
+  /** Drops leases of pulls that have expired. */
   #sweep(): void {
     const now = Date.now();
-    const first = this.#sweptAt === 0;
     if (now - this.#sweptAt < SWEEP_INTERVAL_MS) return;
     this.#sweptAt = now;
     for (const { id, expiresAt } of this.#leases.list()) {
-      const expired = id.startsWith(PULL) && expiresAt !== undefined && expiresAt <= now;
-      const orphaned =
-        first && id.startsWith(OF_REF) && this.#refs.metadataOf(id.slice(OF_REF.length)) === undefined;
-      if (expired || orphaned) this.#leases.delete(id);
+      if (id.startsWith(PULL) && expiresAt !== undefined && expiresAt <= now) this.#leases.delete(id);
     }
   }
 }
