@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { makeDirs } from "./make-dirs.ts";
 
-test("directories are made with their parents, and what can't be made is told", () => {
+test("directories are made with their parents, and what can't be made is told", (t) => {
   const root = mkdtempSync(join(tmpdir(), "kiln-make-dirs-"));
+  t.after(() => rmSync(root, { recursive: true }));
   makeDirs(join(root, "a/b/c"));
   makeDirs(join(root, "a/b/c"));
   assert.ok(statSync(join(root, "a/b/c")).isDirectory());

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { after, test } from "node:test";
 import { readDockerConfigIn } from "@kiln/driver";
 import { sha256Hex } from "@kiln/oci";
 import { dockerTls } from "./docker-tls.ts";
 
 const root = mkdtempSync(join(tmpdir(), "kiln-docker-tls-"));
+after(() => rmSync(root, { recursive: true }));
 const host = "tcp://127.0.0.1:2376";
 const dockerConfig = readDockerConfigIn(root);
 
