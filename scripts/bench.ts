@@ -12,7 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { BIN } from "../e2e/support/kilnd.ts";
 import { type Program, startProgram } from "../e2e/support/program.ts";
-import { run } from "../e2e/support/run.ts";
+import { killRunning, run } from "../e2e/support/run.ts";
 import { openTestBed, type TestBed } from "../e2e/support/test-bed.ts";
 
 /** A daemon with the client that drives it. */
@@ -113,6 +113,9 @@ const wanted = CASES.filter(({ name }) => positionals.length === 0 || positional
 if (wanted.length === 0)
   throw new Error(`no such case; there are ${CASES.map(({ name }) => name).join(", ")}`);
 
+// What runs fails then, and everything is taken away.
+const stop = (): void => void killRunning();
+process.on("SIGINT", stop).on("SIGTERM", stop);
 await using bed = await openTestBed("bench");
 await bed.daemon().stop();
 const sides = [

@@ -9,16 +9,23 @@ import { openTestBed } from "../e2e/support/test-bed.ts";
 const rounds = Number(process.argv[2] || 20);
 const seed = Number(process.argv[3] || Date.now() % 1_000_000);
 
-process.on("SIGINT", () => void killRunning());
+let stopped = false;
+function stop(): void {
+  stopped = true;
+  void killRunning();
+}
+process.on("SIGINT", stop).on("SIGTERM", stop);
 console.log(`${rounds} rounds, seed ${seed}`);
 await using bed = await openTestBed("chaos", { settings: CHAOS_SETTINGS });
 const done = await chaos(bed, {
   rounds,
   seed,
-  onRound: ({ killedAfterMs, recoveryMs, steps, stillCached }, index) =>
+  onRound: ({ killedAfterMs, recoveryMs, steps, stillCached }, index) => {
     console.log(
       `${String(index + 1).padStart(3)}  killed after ${killedAfterMs} ms  back after ${recoveryMs} ms  ${stillCached} of ${steps} steps cached`,
-    ),
+    );
+    if (stopped) throw new Error("stopped");
+  },
 });
 const recoveries = done.map((round) => round.recoveryMs).sort((a, b) => a - b);
 const sum = (pick: (round: (typeof done)[number]) => number): number =>
