@@ -79,6 +79,11 @@ after(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
+/** Waits until the hanging handler has been told to stop; a busy machine takes its time. */
+async function handlerEnd(): Promise<void> {
+  for (let tries = 0; seen.aborted === undefined && tries < 500; tries++) await sleep(20);
+}
+
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   const out: T[] = [];
   for await (const item of items) out.push(item);
@@ -193,19 +198,19 @@ describe("limits", () => {
   test("deadline: the client gives up, the server's handler sees it", async () => {
     seen.aborted = undefined;
     await assert.rejects(
-      channel.unary(Control.method.info, {}, { metadata: { "x-hang": "1" }, timeoutMs: 50 }),
+      channel.unary(Control.method.info, {}, { metadata: { "x-hang": "1" }, timeoutMs: 500 }),
       { code: "deadline_exceeded" },
     );
-    await sleep(50);
-    assert.ok(isBuildError(seen.aborted));
+    await handlerEnd();
+    assert.ok(isBuildError(seen.aborted), String(seen.aborted));
   });
   test("cancellation reaches the handler", async () => {
     seen.aborted = undefined;
     const stop = new AbortController();
     const call = channel.unary(Control.method.info, {}, { metadata: { "x-hang": "1" }, signal: stop.signal });
-    setTimeout(() => stop.abort(), 30);
+    setTimeout(() => stop.abort(), 300);
     await assert.rejects(call, { code: "canceled" });
-    await sleep(50);
+    await handlerEnd();
     assert.ok(isBuildError(seen.aborted, "canceled"));
   });
   test("gzip messages are read; bombs and unknown encodings are refused", async () => {
